@@ -1,0 +1,151 @@
+"""The competition's score: F-beta with beta = 4 for each particle type, and their weighted mean.
+
+Source: Kaggle, "CZII - CryoET Object Identification", evaluation page and the metric's published code. What follows
+from that code and may surprise: a second prediction near a particle is a false positive; one prediction near two
+particles hits both, so that the number of false positives can be negative and precision above 1.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.runs import find_picks
+from kaggle_cryoet.submission import read_submission
+
+logger = logging.getLogger(__name__)
+
+BETA = 4.0
+"""Weight of recall against precision."""
+
+HIT_FRACTION_OF_RADIUS = 0.5
+"""Largest distance of a hit from the particle's centre, as a fraction of the particle's radius."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticleScore:
+    """Counts over all experiments, and what follows from them, of one particle type."""
+
+    predicted: int
+    """Number of predictions."""
+    true: int
+    """Number of particles."""
+    hit: int
+    """Number of particles with a prediction near enough."""
+    miss: int
+    """Number of the others."""
+    fp: int
+    """Predictions less hits; negative if predictions hit several particles each."""
+    precision: float
+    """Hits among predictions; 0 without predictions."""
+    recall: float
+    """Hits among particles; 0 without particles."""
+    fbeta: float
+    """Harmonic mean of both with recall weighted beta times; 0 without hits."""
+    weight: float
+    """Weight in the score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The final score and those of each particle type."""
+
+    score: float
+    """Weighted mean of F-beta over the particle types."""
+    particles: dict[str, ParticleScore]
+    """By name, in the order of `PARTICLES`."""
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """`{"score": ..., "particles": {name: {"predicted": ..., ..., "weight": ...}}}`."""
+        return asdict(self)
+
+    def format_table(self) -> str:
+        """Aligned lines: one for each particle type, and the final score."""
+        lines = [
+            f"{'particle':<20}{'P':>7}{'T':>7}{'Hit':>7}{'Miss':>7}{'FP':>7}"
+            f"{'Precision':>11}{'Recall':>9}{f'F-beta{BETA:g}':>10}{'Weight':>8}"
+        ]
+        lines += [
+            f"{name:<20}{row.predicted:>7}{row.true:>7}{row.hit:>7}{row.miss:>7}{row.fp:>7}"
+            f"{row.precision:>11.4f}{row.recall:>9.4f}{row.fbeta:>10.4f}{row.weight:>8g}"
+            for name, row in self.particles.items()
+        ]
+        return "\n".join([*lines, f"score {self.score:.6f}"])
+
+
+def evaluate(predicted: Mapping[str, Picks], truth: Mapping[str, Picks]) -> Score:
+    """Score of predictions by experiment; those of experiments without truth are dropped with a note.
+
+    Raises
+    ------
+    InputError
+        If the truth holds no experiment.
+    """
+    if not truth:
+        raise InputError("the truth holds no experiment; expected at least one")
+    dropped = sum(len(picks) for run, picks in predicted.items() if run not in truth)
+    if dropped:
+        logger.warning("%d predictions of experiments that are not scored are dropped", dropped)
+    particles = {}
+    for label, particle in enumerate(PARTICLES):
+        n_predicted = n_true = n_hit = 0
+        for run, reference in truth.items():
+            reference_position = reference.position_zyx_angstrom[reference.label == label]
+            found = predicted.get(run)
+            position = np.empty((0, 3)) if found is None else found.position_zyx_angstrom[found.label == label]
+            n_predicted += len(position)
+            n_true += len(reference_position)
+            n_hit += _count_hits(position, reference_position, HIT_FRACTION_OF_RADIUS * particle.radius_angstrom)
+        particles[particle.name] = _particle_score(n_predicted, n_true, n_hit, particle.weight)
+    total = sum(row.weight * row.fbeta for row in particles.values())
+    return Score(score=total / sum(row.weight for row in particles.values()), particles=particles)
+
+
+def read_truth(path: str | Path) -> dict[str, Picks]:
+    """True picks by experiment, from a csv or from a directory in which `find_picks` finds them.
+
+    Raises
+    ------
+    InputError
+        If there are none, or they are faulty.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: does not exist; expected a csv or a directory with picks")
+    if path.is_file():
+        return read_submission(path)
+    return {run: read_copick(directory) for run, directory in find_picks(path).items()}
+
+
+def _count_hits(position: NDArray[np.float64], reference_position: NDArray[np.float64], distance: float) -> int:
+    """Number of `(n, 3)` references with one of `(m, 3)` positions at the distance or nearer."""
+    from scipy.spatial import KDTree
+
+    if not (len(position) and len(reference_position)):
+        return 0
+    neighbours = KDTree(position).query_ball_point(reference_position, distance, return_length=True)
+    return int(np.count_nonzero(neighbours))
+
+
+def _particle_score(predicted: int, true: int, hit: int, weight: float) -> ParticleScore:
+    precision = hit / predicted if predicted else 0.0
+    recall = hit / true if true else 0.0
+    denominator = BETA**2 * precision + recall
+    return ParticleScore(
+        predicted=predicted,
+        true=true,
+        hit=hit,
+        miss=true - hit,
+        fp=predicted - hit,
+        precision=precision,
+        recall=recall,
+        fbeta=(1 + BETA**2) * precision * recall / denominator if denominator else 0.0,
+        weight=weight,
+    )

@@ -1,0 +1,126 @@
+"""A model is a folder: `model.json` (what it is, thresholds, where it comes from) and `weights.safetensors` (half precision).
+
+Nothing in it is executed when it is read.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.unet3d import UNetSettings, build_unet
+from kaggle_cryoet.particles import PARTICLE_NAMES
+
+FORMAT = 1
+DESCRIPTION_FILE = "model.json"
+WEIGHTS_FILE = "weights.safetensors"
+SHIPPED = Path(__file__).parent.parent / "weights"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UNetModel:
+    """A trained 3D U-Net with what is needed to pick with it."""
+
+    network: nn.Module
+    settings: UNetSettings
+    thresholds: tuple[float, ...]
+    """Score above which a candidate is a pick, for each particle type in the order of `PARTICLES`."""
+    provenance: Mapping[str, Any]
+    """Data, seeds, commit, time and scores."""
+
+
+def save_unet(directory: str | Path, model: UNetModel) -> None:
+    """Write a model folder; one that is there is replaced once the new one is whole."""
+    from safetensors.torch import save_file
+
+    directory = Path(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    description = {
+        "format": FORMAT,
+        "kind": "unet3d",
+        "settings": asdict(model.settings),
+        "thresholds": dict(zip(PARTICLE_NAMES, model.thresholds, strict=True)),
+        "provenance": dict(model.provenance),
+    }
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        unfinished.chmod(0o755)
+        # norms stay in float32: a few kilobytes, and a small variance would vanish in half precision
+        weights = {
+            name: (value.half() if value.ndim > 1 else value).detach().cpu().contiguous()
+            for name, value in model.network.state_dict().items()
+        }
+        save_file(weights, unfinished / WEIGHTS_FILE)
+        (unfinished / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf8")
+        if directory.exists():
+            replaced = unfinished.with_name(unfinished.name + ".replaced")
+            directory.rename(replaced)
+            os.replace(unfinished, directory)
+            shutil.rmtree(replaced)
+        else:
+            unfinished.rename(directory)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def load_unet(directory: str | Path) -> UNetModel:
+    """Read a model folder, onto the CPU, in float32, ready to predict.
+
+    Raises
+    ------
+    InputError
+        If the folder is incomplete, of another format or kind, or its weights do not fit its settings.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    directory = Path(directory)
+    description = _read_description(directory)
+    try:
+        settings = UNetSettings(
+            preset=description["settings"]["preset"], channels=tuple(description["settings"]["channels"])
+        )
+        thresholds = tuple(float(description["thresholds"][name]) for name in PARTICLE_NAMES)
+        provenance = dict(description["provenance"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{directory / DESCRIPTION_FILE}: {error!r}; expected settings, thresholds, provenance"
+        ) from None
+    network = build_unet(settings)
+    path = directory / WEIGHTS_FILE
+    try:
+        weights = load_file(path)
+        network.load_state_dict({name: value.float() for name, value in weights.items()})
+    except FileNotFoundError:
+        raise InputError(f"{directory}: {WEIGHTS_FILE} is missing") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error})") from None
+    except RuntimeError as error:
+        raise InputError(f"{path}: the weights do not fit {settings}: {str(error).splitlines()[0]}") from None
+    return UNetModel(network=network.eval(), settings=settings, thresholds=thresholds, provenance=provenance)
+
+
+def _read_description(directory: Path) -> dict[str, Any]:
+    """The content of `model.json`, checked for format and kind."""
+    path = directory / DESCRIPTION_FILE
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such model folder")
+    if not path.is_file():
+        raise InputError(f"{directory}: {DESCRIPTION_FILE} is missing; expected a model folder")
+    try:
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
+        found = description.get("format"), description.get("kind")
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise InputError(f"{path}: not valid JSON of a model ({error})") from None
+    if found != (FORMAT, "unet3d"):
+        raise InputError(f"{path}: format and kind are {found}, expected {(FORMAT, 'unet3d')}")
+    return description

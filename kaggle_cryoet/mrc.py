@@ -1,0 +1,73 @@
+"""The MRC format of volumes.
+
+Source: Cheng et al., MRC2014, J. Struct. Biol. 192, 146 (2015).
+"""
+
+import logging
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.stored_volume import Box, StoredVolume, checked_shape
+
+logger = logging.getLogger(__name__)
+
+_BLOCK_BYTES = 2**24
+
+
+def open_mrc(path: Path) -> StoredVolume:
+    """Volume of an MRC file.
+
+    Raises
+    ------
+    InputError
+        If the header is corrupt, the voxels are no real numbers or not one volume with x fastest, or the file is cut
+        off.
+    """
+    import mrcfile
+    from mrcfile import utils
+
+    try:
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always")
+            with mrcfile.open(path, header_only=True) as mrc:
+                header = mrc.header.copy()
+        dtype = utils.data_dtype_from_header(header)
+        shape = tuple(int(edge) for edge in utils.data_shape_from_header(header))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise InputError(f"{path}: not a readable MRC file: {error}") from error
+    for note in notes:
+        logger.warning("%s: %s", path, note.message)
+
+    axes = (int(header.mapc), int(header.mapr), int(header.maps))
+    if axes not in {(1, 2, 3), (0, 0, 0)}:  # zeros are what programs write that leave the fields alone
+        raise InputError(f"{path}: columns, rows and sections are the axes {axes}; expected x, y, z, that is (1, 2, 3)")
+    shape_zyx = checked_shape(shape, dtype, path)
+    offset = header.nbytes + int(header.nsymbt)
+    expected_bytes = offset + math.prod(shape_zyx) * dtype.itemsize
+    if offset < header.nbytes or path.stat().st_size < expected_bytes:
+        raise InputError(f"{path}: cut off, has {path.stat().st_size} bytes; its header asks for {expected_bytes}")
+    cell, grid = header.cella, (int(header.mz), int(header.my), int(header.mx))
+    voxel = tuple(
+        float(edge) / count if count > 0 else 0.0 for edge, count in zip((cell.z, cell.y, cell.x), grid, strict=True)
+    )
+    slice_voxels = shape_zyx[1] * shape_zyx[2]
+    thickness = max(1, _BLOCK_BYTES // (slice_voxels * dtype.itemsize))
+
+    def read(where: Box) -> NDArray[Any]:
+        count = (where[0].stop - where[0].start) * slice_voxels
+        start = offset + where[0].start * slice_voxels * dtype.itemsize
+        return np.fromfile(path, dtype=dtype, count=count, offset=start).reshape(-1, *shape_zyx[1:])
+
+    return StoredVolume(
+        shape_zyx=shape_zyx,
+        dtype=dtype,
+        voxel_zyx_angstrom=(voxel[0], voxel[1], voxel[2]),
+        block_zyx=(thickness, shape_zyx[1], shape_zyx[2]),
+        read=read,
+    )

@@ -1,0 +1,47 @@
+"""The six particle types of the CZII competition: name, radius and weight in the score.
+
+Source: Kaggle, "CZII - CryoET Object Identification", evaluation page. The order of `PARTICLES` is the order of classes
+everywhere: in score volumes, in labels of `Picks`, in model folders.
+"""
+
+from dataclasses import dataclass
+
+from kaggle_cryoet.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Particle:
+    """One type of protein complex."""
+
+    name: str
+    """Name in picks files and in the submission."""
+    radius_angstrom: float
+    """Radius in the competition's table; a pick within half of it is a hit."""
+    weight: float
+    """Weight in the competition's score; 0 is not scored."""
+
+
+PARTICLES: tuple[Particle, ...] = (
+    Particle(name="apo-ferritin", radius_angstrom=60.0, weight=1.0),
+    Particle(name="beta-amylase", radius_angstrom=65.0, weight=0.0),
+    Particle(name="beta-galactosidase", radius_angstrom=90.0, weight=2.0),
+    Particle(name="ribosome", radius_angstrom=150.0, weight=1.0),
+    Particle(name="thyroglobulin", radius_angstrom=130.0, weight=2.0),
+    Particle(name="virus-like-particle", radius_angstrom=135.0, weight=1.0),
+)
+
+PARTICLE_NAMES: tuple[str, ...] = tuple(particle.name for particle in PARTICLES)
+
+
+def label_of(name: str) -> int:
+    """Class index of a particle name.
+
+    Raises
+    ------
+    InputError
+        If no particle has that name.
+    """
+    try:
+        return PARTICLE_NAMES.index(name)
+    except ValueError:
+        raise InputError(f"unknown particle {name!r}; expected one of {', '.join(PARTICLE_NAMES)}") from None

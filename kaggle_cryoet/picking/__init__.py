@@ -1,0 +1,1 @@
+"""From tomograms to particles: normalise, segment or detect, localise, suppress."""

@@ -1,0 +1,224 @@
+"""Scores of every particle type at every place of a tomogram, from a 3D network that looks through windows."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.picking.windows import (
+    WindowSettings,
+    Zyx,
+    blend_weights,
+    extract_window,
+    fit_window,
+    halve_window,
+    window_starts,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+FLIPS: tuple[tuple[int, ...], ...] = ((), (-2, -1), (-3, -2), (-3, -1), (-3, -2, -1), (-3,), (-2,), (-1,))
+"""Axes to flip, in the order in which they are used: first the half turns about z, x and y, then the mirrors.
+
+All of them leave the missing wedge of a tilt series about y where it is (a quarter turn about z would not), and the
+half turns keep the handedness of the particles as well."""
+
+FLOAT32_SCORES = 2**27
+"""Grids of more scores than this (512 MiB) are kept in float16. Blended scores lie between 0 and 1 and are sums of at
+most a few addends, so that float16 is off by less than 0.002, while a grid at full resolution would take 1.8 GB."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreGrid:
+    """Scores of the particle types on a regular grid over a tomogram."""
+
+    score: NDArray[np.floating]
+    """`(class, z, y, x)` float16 or float32 between 0 and 1, classes as in `PARTICLES`."""
+    stride: int
+    """Edge of a grid voxel in tomogram voxels; `geometry.coarse_to_fine_index` says where its centre is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentSettings:
+    """How a network is applied to a volume."""
+
+    windows: WindowSettings = field(default_factory=WindowSettings)
+    """How the volume is cut."""
+    flips: int = 1
+    """Over how many flips of the volume the scores are averaged: 1, 2, 4 or 8, see `FLIPS`."""
+    mixed_precision: bool = True
+    """float16 on CUDA, bfloat16 on a CPU that computes with it; otherwise, and if False, float32."""
+    minimum_window: int = 64
+    """Windows with no edge above this are not halved further when memory runs out."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.flips not in (1, 2, 4, 8):
+            raise InputError(f"flips must be 1, 2, 4 or 8, got {self.flips}")
+        if self.minimum_window < 1:
+            raise InputError(f"minimum_window must be positive, got {self.minimum_window}")
+
+
+def segment(
+    network: torch.nn.Module,
+    volume: NDArray[np.float32],
+    *,
+    settings: SegmentSettings,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None = None,
+) -> ScoreGrid:
+    """Scores of a normalised `(z, y, x)` volume, on a grid of `ceil(shape / network.stride)` voxels.
+
+    If memory runs out, it starts again with windows halved along their longest edge.
+
+    Parameters
+    ----------
+    network
+        Maps `(batch, 1, z, y, x)` to logits `(batch, class, z / stride, y / stride, x / stride)`, class 0 being the
+        background. Its attribute `stride` says that stride, `multiple` what the edges of its input must be multiples
+        of, and `channels_last`, if there is one, whether it is faster in that memory format. It is moved to the device
+        and put into evaluation mode.
+    volume
+        `(z, y, x)`, normalised.
+    settings
+        How the network is applied.
+    device
+        Where it is applied.
+    progress
+        Called after each window with the number of windows done and of all windows.
+
+    Raises
+    ------
+    InputError
+        If the network is not as described.
+    MemoryError, RuntimeError
+        If memory does not suffice for the smallest windows either.
+    FloatingPointError
+        If its logits are not finite even in float32.
+    """
+    import torch
+
+    _, multiple = _stride_and_multiple(network)
+    network.eval().to(device)
+    if getattr(network, "channels_last", False):
+        network.to(memory_format=torch.channels_last_3d)
+    window_zyx = fit_window(settings.windows.window_zyx, volume.shape, multiple)
+    while True:
+        try:
+            return _blend(network, volume, window_zyx, settings, device, progress)
+        except (MemoryError, RuntimeError) as error:
+            smaller = halve_window(window_zyx, multiple, settings.minimum_window)
+            if smaller is None or not _is_out_of_memory(error):
+                raise
+            logger.warning("out of memory with windows of %s voxels; trying %s", window_zyx, smaller)
+            window_zyx = smaller
+        if device.type == "cuda":  # here, where the error no longer holds the tensors
+            torch.cuda.empty_cache()
+
+
+def _blend(
+    network: torch.nn.Module,
+    volume: NDArray[np.float32],
+    window_zyx: Zyx,
+    settings: SegmentSettings,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None,
+) -> ScoreGrid:
+    """Scores of a volume, blended from windows of one size."""
+    import torch
+
+    stride, multiple = _stride_and_multiple(network)
+    shape = (len(PARTICLES), *(-(-size // stride) for size in volume.shape))
+    score = np.zeros(shape, dtype=np.float32 if math.prod(shape) <= FLOAT32_SCORES else np.float16)
+    blended = torch.from_numpy(score)
+    dtype = _autocast_dtype(device) if settings.mixed_precision else None
+    axes = []
+    for size, edge in zip(volume.shape, window_zyx, strict=True):
+        starts = window_starts(size, edge, overlap=settings.windows.overlap, multiple=multiple)
+        axes.append(list(zip(starts.tolist(), blend_weights(starts // stride, edge // stride), strict=True)))
+    windows = list(itertools.product(*axes))
+    for done, ((z, weight_z), (y, weight_y), (x, weight_x)) in enumerate(windows, 1):
+        window = torch.from_numpy(extract_window(volume, (z, y, x), window_zyx)).to(device)
+        part = _scores(network, window, stride, settings.flips, dtype)  # (class, z, y, x)
+        if dtype is not None and not part.isfinite().all():
+            logger.warning("the network overflows in %s; going on in float32", dtype)
+            dtype = None
+            part = _scores(network, window, stride, settings.flips, dtype)
+        if not part.isfinite().all():
+            raise FloatingPointError(f"the network gives logits that are not finite in the window at {(z, y, x)}")
+        part *= torch.from_numpy(weight_z[:, None, None] * weight_y[:, None] * weight_x).to(device)
+        target = blended[:, z // stride :, y // stride :, x // stride :]
+        depth, height, width = map(min, target.shape[1:], part.shape[1:])  # without the rim that was mirrored
+        target[:, :depth, :height, :width] += part[:, :depth, :height, :width].cpu()
+        if progress is not None:
+            progress(done, len(windows))
+    return ScoreGrid(score=score, stride=stride)
+
+
+def _scores(
+    network: torch.nn.Module, window: torch.Tensor, stride: int, flips: int, dtype: torch.dtype | None
+) -> torch.Tensor:
+    """`(class, z / stride, y / stride, x / stride)` float32 scores of a `(z, y, x)` window, averaged over flips."""
+    import torch
+
+    expected = (1, len(PARTICLES) + 1, *(edge // stride for edge in window.shape))
+    total = torch.zeros(expected[1:], device=window.device)[1:]
+    with torch.inference_mode(), torch.autocast(window.device.type, dtype=dtype, enabled=dtype is not None):
+        for axes in FLIPS[:flips]:
+            logits = network(window.flip(axes)[None, None])
+            if logits.shape != expected:
+                raise InputError(
+                    f"the network makes {tuple(logits.shape)} of a window of {tuple(window.shape)}; expected {expected}"
+                )
+            total += logits.float().softmax(1)[0, 1:].flip(axes)
+    return total.div_(flips)
+
+
+def _stride_and_multiple(network: torch.nn.Module) -> tuple[int, int]:
+    """Grid stride of a network, and what the edges of its windows must be multiples of."""
+    stride, multiple = getattr(network, "stride", None), getattr(network, "multiple", None)
+    if not (isinstance(stride, int) and isinstance(multiple, int) and stride >= 1 and multiple % stride == 0):
+        raise InputError(
+            f"a network needs the integers stride and multiple, the latter a multiple of the former; "
+            f"{type(network).__name__} has {stride=}, {multiple=}"
+        )
+    return stride, multiple
+
+
+def _autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The type that the device computes convolutions in faster than in float32; None if there is none."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.float16
+    if device.type == "cpu" and _cpu_has_bfloat16():
+        return torch.bfloat16
+    return None
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 natively; where it does not, PyTorch emulates it and is slower for it."""
+    import torch
+
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return probe is not None and bool(probe())
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out on the device or on the host; PyTorch also says so by a plain RuntimeError."""
+    import torch
+
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error).lower() for sign in signs)

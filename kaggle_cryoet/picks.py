@@ -1,0 +1,193 @@
+"""`Picks`: the centres of particles in one tomogram, and the copick JSON that holds them on disk."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.geometry import angstrom_to_index, reverse_axes, reverse_rotation_axes
+from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_of
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picks:
+    """Particle centres of one tomogram, found or true."""
+
+    position_zyx_angstrom: NDArray[np.float64]
+    """`(n, 3)` centres, z y x, in Å."""
+    label: NDArray[np.int64]
+    """`(n,)` index of each particle's type in `PARTICLES`."""
+    score: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """`(n,)` confidence, the higher the surer; ones if not given."""
+    orientation_zyx: NDArray[np.float64] | None = None
+    """`(n, 3, 3)` rotations from the reference structure into the tomogram, acting on zyx columns; None if unknown."""
+
+    def __post_init__(self) -> None:
+        """Bring the arrays to their types and check that they fit together."""
+        position = np.asarray(self.position_zyx_angstrom, dtype=np.float64).reshape(-1, 3)
+        label = np.asarray(self.label, dtype=np.int64).reshape(-1)
+        score = np.asarray(self.score, dtype=np.float64).reshape(-1)
+        if score.size == 0:
+            score = np.ones(len(label))
+        if not len(position) == len(label) == len(score):
+            raise InputError(f"picks need one label and one score each: {len(position)=}, {len(label)=}, {len(score)=}")
+        if not np.isfinite(position).all():
+            raise InputError(
+                f"{int((~np.isfinite(position)).any(axis=1).sum())} picks have a position that is not finite"
+            )
+        if len(label) and (label.min() < 0 or label.max() >= len(PARTICLES)):
+            raise InputError(f"labels run from 0 to {len(PARTICLES) - 1}, got {label.min()} to {label.max()}")
+        object.__setattr__(self, "position_zyx_angstrom", position)
+        object.__setattr__(self, "label", label)
+        object.__setattr__(self, "score", score)
+        if self.orientation_zyx is not None:
+            orientation = np.asarray(self.orientation_zyx, dtype=np.float64)
+            if orientation.shape != (len(label), 3, 3):
+                raise InputError(f"orientations must be of shape {(len(label), 3, 3)}, got {orientation.shape}")
+            object.__setattr__(self, "orientation_zyx", orientation)
+
+    def __len__(self) -> int:
+        """Return the number of picks."""
+        return len(self.label)
+
+    def select(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> "Picks":
+        """The picks at the given indices or where the mask is true."""
+        return Picks(
+            position_zyx_angstrom=self.position_zyx_angstrom[index],
+            label=self.label[index],
+            score=self.score[index],
+            orientation_zyx=None if self.orientation_zyx is None else self.orientation_zyx[index],
+        )
+
+
+def concatenate(parts: Sequence[Picks]) -> Picks:
+    """All picks of the parts in their order; with orientations if every part that is not empty has them."""
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
+    orientations = [part.orientation_zyx for part in parts if part.orientation_zyx is not None]
+    return Picks(
+        position_zyx_angstrom=np.concatenate([part.position_zyx_angstrom for part in parts]),
+        label=np.concatenate([part.label for part in parts]),
+        score=np.concatenate([part.score for part in parts]),
+        orientation_zyx=np.concatenate(orientations) if len(orientations) == len(parts) else None,
+    )
+
+
+def check_inside(picks: Picks, shape_zyx: tuple[int, int, int], voxel_angstrom: float, what: str) -> None:
+    """Raise if a pick lies outside the voxels of a volume; `what` names the picks in the message.
+
+    Raises
+    ------
+    InputError
+        With the number of such picks and the first of them.
+    """
+    index = angstrom_to_index(picks.position_zyx_angstrom, voxel_angstrom)
+    outside = ((index < -0.5) | (index > np.array(shape_zyx) - 0.5)).any(axis=1)
+    if outside.any():
+        first = picks.position_zyx_angstrom[outside][0].round(3).tolist()
+        raise InputError(
+            f"{what}: {int(outside.sum())} of {len(picks)} picks lie outside the volume of {shape_zyx} voxels of "
+            f"{voxel_angstrom} Å, the first at z, y, x = {first} Å"
+        )
+
+
+def read_copick(picks_directory: str | Path) -> Picks:
+    """Picks of one run from its folder of copick JSON files, `<particle>.json`, with score 1.
+
+    Orientations are None if all of them are the identity, as in the competition's files, which do not know them.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no JSON file, or one that is broken, is named after no particle, lacks a field, or has
+        values that are not finite. The message names the file.
+    """
+    files = sorted(Path(picks_directory).glob("*.json"))
+    if not files:
+        raise InputError(f"{picks_directory}: holds no picks; expected files <particle>.json")
+    picks = concatenate([_read_copick_file(file) for file in files])
+    if picks.orientation_zyx is None or not (picks.orientation_zyx == np.eye(3)).all():
+        return picks
+    return Picks(position_zyx_angstrom=picks.position_zyx_angstrom, label=picks.label, score=picks.score)
+
+
+def _read_copick_file(path: Path) -> Picks:
+    """Picks of one particle type, with orientations."""
+    try:
+        label = label_of(path.stem)
+        content = json.loads(path.read_text(encoding="utf8"))
+        if content.get("unit", "angstrom") != "angstrom":
+            raise InputError(f"expected positions in angstrom, got {content['unit']!r}")
+        points = content["points"]
+        position_xyz = np.array([[point["location"][axis] for axis in "xyz"] for point in points], dtype=np.float64)
+        transform_xyz = np.array([point.get("transformation_", np.eye(4)) for point in points], dtype=np.float64)
+        transform_xyz = transform_xyz.reshape(len(points), 4, 4)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        said = f"lacks the field {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{path}: not a copick picks file: {said}") from error
+    not_finite = ~np.isfinite(position_xyz.reshape(-1, 3)).all(axis=1)
+    if not_finite.any():
+        raise InputError(f"{path}: {int(not_finite.sum())} of {len(points)} points have a location that is not finite")
+    rotation_xyz = transform_xyz[:, :3, :3]
+    is_rotation = np.isclose(rotation_xyz @ rotation_xyz.swapaxes(1, 2), np.eye(3), atol=1e-3).all(axis=(1, 2))
+    is_centred = (transform_xyz[:, :3, 3] == 0).all(axis=1)
+    if not (is_rotation & is_centred).all():
+        count = int((~(is_rotation & is_centred)).sum())
+        raise InputError(f"{path}: {count} of {len(points)} points have a transformation_ that is not a rotation")
+    return Picks(
+        position_zyx_angstrom=reverse_axes(position_xyz.reshape(-1, 3)),
+        label=np.full(len(points), label),
+        orientation_zyx=reverse_rotation_axes(rotation_xyz),
+    )
+
+
+def write_copick(picks_directory: str | Path, picks: Picks, run_name: str) -> None:
+    """Write the copick JSON files of one run in the form of the competition's, one per particle type, be it empty.
+
+    Positions are rounded to 0.001 Å, scores are not written, and an unknown orientation becomes the identity.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
+    """
+    directory = Path(picks_directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for label, name in enumerate(PARTICLE_NAMES):
+            content = _copick_content(picks.select(picks.label == label), name, run_name)
+            (directory / f"{name}.json").write_text(json.dumps(content), encoding="utf8")
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written: {error}") from error
+
+
+def _copick_content(picks: Picks, particle_name: str, run_name: str) -> dict[str, Any]:
+    """What the JSON file of one particle type holds, in the order of the competition's files."""
+    position_xyz = reverse_axes(picks.position_zyx_angstrom).round(3)
+    transform_xyz = np.tile(np.eye(4), (len(picks), 1, 1))
+    if picks.orientation_zyx is not None:
+        transform_xyz[:, :3, :3] = reverse_rotation_axes(picks.orientation_zyx)
+    points = [
+        {
+            "location": dict(zip("xyz", position.tolist(), strict=True)),
+            "transformation_": transform.tolist(),
+            "instance_id": 0,
+        }
+        for position, transform in zip(position_xyz, transform_xyz, strict=True)
+    ]
+    return {
+        "pickable_object_name": particle_name,
+        "user_id": "curation",
+        "session_id": "0",
+        "run_name": run_name,
+        "voxel_spacing": None,
+        "unit": "angstrom",
+        "points": points,
+        "trust_orientation": picks.orientation_zyx is not None,
+    }

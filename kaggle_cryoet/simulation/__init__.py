@@ -1,0 +1,1 @@
+"""Labelled tomograms: a specimen of beads and membranes, seen by a tilting electron microscope."""

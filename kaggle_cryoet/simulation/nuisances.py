@@ -1,0 +1,148 @@
+"""Everything about a simulated tomogram that is not its labels: a distribution for each, drawn once per tomogram.
+
+`Nuisances` holds one tomogram's draw, `NuisanceRanges` the distributions. `TRAINING` covers what the public slices of the
+competition's denoised tomograms show; `SHIFTED` lies partly outside it and is meant for testing only.
+"""
+
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from kaggle_cryoet.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nuisances:
+    """One tomogram's specimen and microscope."""
+
+    ice_thickness_angstrom: float
+    """Thickness of the ice slab that holds the specimen."""
+    ice_slope: float
+    """Slope of the slab, rise over run."""
+    particle_density: float
+    """Numbers of labelled particles per volume, relative to the competition's training tomograms."""
+    cluster_fraction: float
+    """Share of particles placed in contact with one of their own kind."""
+    lysate_per_cubic_micrometre: float
+    """Small unlabelled proteins (15 to 300 kDa) in the ice."""
+    distractors_per_cubic_micrometre: float
+    """Large unlabelled complexes in the ice."""
+    aggregates_per_cubic_micrometre: float
+    """Irregular clumps of protein."""
+    vesicles_per_cubic_micrometre: float
+    """Closed membranes, empty or filled."""
+    filaments_per_cubic_micrometre: float
+    """Thin filaments."""
+    carbon_probability: float
+    """Chance that the edge of the carbon film's hole crosses the field of view."""
+    gold_per_cubic_micrometre: float
+    """Fiducial beads or contaminations as dense."""
+    cargo_fraction: float
+    """RNA inside virus-like particles, as a share of the mass of their shell."""
+    defocus_angstrom: float
+    """Mean defocus of the tilt series, underfocus positive."""
+    amplitude_contrast: float
+    """Share of amplitude contrast in the contrast transfer function."""
+    phase_flipped: float
+    """Probability that the reconstruction's contrast transfer function was corrected by phase flipping."""
+    low_frequency_restoration: float
+    """How much of the transfer lost at low frequency a deconvolution brought back, 0 to 1."""
+    envelope_angstrom_squared: float
+    """B factor of the signal at no dose: motion, ice, misalignment."""
+    damping_angstrom_squared_per_degree: float
+    """Growth of the B factor with the tilt angle, by which a dose-symmetric series damages its high tilts."""
+    alignment_error_angstrom: float
+    """Standard deviation of the shift of each tilt image."""
+    tilt_range_degree: float
+    """The series runs from minus to plus this angle."""
+    tilt_step_degree: float
+    """Angle between neighbouring tilt images."""
+    tilt_weight_degree: float
+    """Gaussian width of the weights of tilt images over their angle, in the reconstruction."""
+    signal_per_noise: float
+    """Contrast of protein over the noise of the reconstruction, in units of its calibration to real slices."""
+    cutoff_per_voxel: float
+    """Spatial frequency at which the denoised amplitude falls to exp(-1/2), in cycles per voxel of 10 Å."""
+    cutoff_exponent: float
+    """Steepness of that fall."""
+    coring: float
+    """Share of the weak, noise-like amplitudes that the denoiser took away, 0 to 1."""
+    fixed_pattern: float
+    """Slow changes of the background over the field: extra noise below 0.05 cycles per voxel, over the white noise."""
+    uncovered_border: float
+    """Probability that a border of the field lies outside some of the tilt images."""
+
+    def __post_init__(self) -> None:
+        """Check that every value is finite and not negative."""
+        for name, value in asdict(self).items():
+            if not np.isfinite(value) or (value < 0 and name != "ice_slope"):
+                raise InputError(f"{name} must be a finite number that is not negative, got {value}")
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A uniform distribution, over the logarithm if `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """One value."""
+        if self.log:
+            return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
+        return float(rng.uniform(self.low, self.high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuisanceRanges:
+    """The distribution of each field of `Nuisances`; the fields mean the same."""
+
+    ice_thickness_angstrom: Uniform = Uniform(900, 1700)
+    ice_slope: Uniform = Uniform(-0.1, 0.1)
+    particle_density: Uniform = Uniform(0.7, 1.5)
+    cluster_fraction: Uniform = Uniform(0.1, 0.5)
+    lysate_per_cubic_micrometre: Uniform = Uniform(5e3, 8e4, log=True)
+    distractors_per_cubic_micrometre: Uniform = Uniform(30, 600, log=True)
+    aggregates_per_cubic_micrometre: Uniform = Uniform(10, 300, log=True)
+    vesicles_per_cubic_micrometre: Uniform = Uniform(5, 120, log=True)
+    filaments_per_cubic_micrometre: Uniform = Uniform(0.5, 30, log=True)
+    carbon_probability: Uniform = Uniform(0.35, 0.35)
+    gold_per_cubic_micrometre: Uniform = Uniform(0.2, 6, log=True)
+    cargo_fraction: Uniform = Uniform(0.3, 1.0)
+    defocus_angstrom: Uniform = Uniform(15000, 45000)
+    amplitude_contrast: Uniform = Uniform(0.06, 0.14)
+    phase_flipped: Uniform = Uniform(0.7, 0.7)
+    low_frequency_restoration: Uniform = Uniform(0.0, 0.2)
+    envelope_angstrom_squared: Uniform = Uniform(0, 900)
+    damping_angstrom_squared_per_degree: Uniform = Uniform(0, 40)
+    alignment_error_angstrom: Uniform = Uniform(0, 12)
+    tilt_range_degree: Uniform = Uniform(43, 52)
+    tilt_step_degree: Uniform = Uniform(2.8, 3.2)
+    tilt_weight_degree: Uniform = Uniform(22, 45)
+    signal_per_noise: Uniform = Uniform(0.8, 2.8, log=True)
+    cutoff_per_voxel: Uniform = Uniform(0.22, 0.36)
+    cutoff_exponent: Uniform = Uniform(2.4, 4.5)
+    coring: Uniform = Uniform(0.0, 0.65)
+    fixed_pattern: Uniform = Uniform(0.0, 2.0)
+    uncovered_border: Uniform = Uniform(0.4, 0.4)
+
+    def draw(self, rng: np.random.Generator) -> Nuisances:
+        """One tomogram's nuisances, field by field in their order."""
+        return Nuisances(**{item.name: getattr(self, item.name).draw(rng) for item in fields(self)})
+
+
+TRAINING = NuisanceRanges()
+
+SHIFTED = NuisanceRanges(
+    ice_thickness_angstrom=Uniform(1500, 1800),
+    particle_density=Uniform(1.6, 2.2),
+    lysate_per_cubic_micrometre=Uniform(9e4, 1.4e5, log=True),
+    distractors_per_cubic_micrometre=Uniform(600, 900, log=True),
+    defocus_angstrom=Uniform(50000, 65000),
+    signal_per_noise=Uniform(0.6, 0.8, log=True),
+    cutoff_per_voxel=Uniform(0.18, 0.22),
+    coring=Uniform(0.65, 0.8),
+)
+
+NUISANCE_RANGES = {"training": TRAINING, "shifted": SHIFTED}

@@ -1,0 +1,156 @@
+"""`Tomogram`: a volume of voxels and their size. Read strictly, written whole or not at all."""
+
+import logging
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.mrc import open_mrc
+from kaggle_cryoet.ome_zarr import open_ome_zarr, write_ome_zarr
+from kaggle_cryoet.stored_volume import StoredVolume, boxes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tomogram:
+    """One reconstructed volume."""
+
+    data: NDArray[np.float32]
+    """`(z, y, x)` density; particles are dark."""
+    voxel_angstrom: float
+    """Edge of a voxel in Å."""
+    name: str
+    """Name of the run, the `experiment` of the submission."""
+
+    def __post_init__(self) -> None:
+        """Bring the volume to C-contiguous float32 and check its form."""
+        data = np.ascontiguousarray(self.data, dtype=np.float32)
+        if data.ndim != 3 or data.size == 0:
+            raise InputError(f"a tomogram has the axes z, y, x and at least one voxel, got shape {data.shape}")
+        if not (math.isfinite(self.voxel_angstrom) and self.voxel_angstrom > 0):
+            raise InputError(f"a voxel size is positive and finite, got {self.voxel_angstrom} Å")
+        object.__setattr__(self, "data", data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLocation:
+    """Where the tomogram of one run is, and its picks."""
+
+    name: str
+    """Name of the run, the `experiment` of the submission."""
+    tomogram_path: Path
+    """An OME-Zarr folder or an MRC file."""
+    picks_directory: Path | None
+    """Folder of the copick JSON files, one per particle type; None if there is none."""
+
+
+def run_name(tomogram_path: Path) -> str:
+    """Name of the run that a tomogram file belongs to: of its copick run, else of the file without its suffix."""
+    if tomogram_path.parent.name.startswith("VoxelSpacing"):
+        return tomogram_path.parent.parent.name
+    return tomogram_path.stem.removesuffix(".ome")
+
+
+def read_tomogram(location: RunLocation | str | Path, *, name: str | None = None) -> Tomogram:
+    """Tomogram at full resolution, from OME-Zarr (zarr v2 or v3) or MRC.
+
+    Numbers of other types are converted to float32. Beside the volume no more than one of its chunks is held.
+
+    Parameters
+    ----------
+    location
+        A run, or the path of one OME-Zarr folder or MRC file.
+    name
+        Name of the run; by default that of the location, or `run_name` of the path.
+
+    Raises
+    ------
+    InputError
+        If it does not exist, is no volume of real numbers, is empty, lacks chunks, cannot be decoded, has voxels that
+        are not finite, or has only equal voxels. The message names the path.
+    """
+    if isinstance(location, RunLocation):
+        path, name = location.tomogram_path, name or location.name
+    else:
+        path = Path(location)
+    if not path.exists():
+        raise InputError(f"{path}: does not exist; expected an OME-Zarr folder or an .mrc file")
+    if path.is_dir():
+        stored = open_ome_zarr(path)
+    elif path.suffix.lower() == ".mrc":
+        stored = open_mrc(path)
+    else:
+        raise InputError(f"{path}: expected an OME-Zarr folder or an .mrc file")
+    return Tomogram(
+        data=_read_voxels(stored, path),
+        voxel_angstrom=_voxel_angstrom(stored.voxel_zyx_angstrom, path),
+        name=name or run_name(path.absolute()),
+    )
+
+
+def _read_voxels(stored: StoredVolume, path: Path) -> NDArray[np.float32]:
+    """`(z, y, x)` float32 voxels, finite and not all equal."""
+    if stored.dtype != np.float32:
+        logger.info("%s: voxels of type %s are converted to float32", path, stored.dtype)
+    data = np.empty(stored.shape_zyx, dtype=np.float32)
+    n_finite = 0
+    lowest, highest = math.inf, -math.inf
+    for where in boxes(stored.shape_zyx, stored.block_zyx):
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is counted
+            data[where] = stored.read(where)
+        n_finite += int(np.count_nonzero(np.isfinite(data[where])))
+        lowest, highest = min(lowest, float(data[where].min())), max(highest, float(data[where].max()))
+    if n_finite < data.size:
+        raise InputError(f"{path}: {data.size - n_finite} of {data.size} voxels are NaN or infinite; expected none")
+    if lowest == highest:
+        raise InputError(f"{path}: all voxels have the value {lowest}; expected a tomogram")
+    return data
+
+
+def _voxel_angstrom(voxel_zyx: tuple[float, float, float] | None, path: Path) -> float:
+    """One voxel size out of what the file says, with a warning if it cannot be quite right."""
+    if voxel_zyx is None or not all(math.isfinite(edge) and edge > 0 for edge in voxel_zyx):
+        said = "" if voxel_zyx is None else f" (it says z, y, x = {voxel_zyx})"
+        logger.warning("%s: gives no voxel size%s; %s Å is assumed", path, said, CZII_VOXEL_ANGSTROM)
+        return CZII_VOXEL_ANGSTROM
+    voxel_angstrom = math.fsum(voxel_zyx) / 3
+    if max(voxel_zyx) > 1.01 * min(voxel_zyx):
+        logger.warning("%s: voxels are not cubes, z, y, x = %s Å; their mean is used", path, voxel_zyx)
+    if not 1 < voxel_angstrom < 100:  # 1 is also what programs write that do not know
+        logger.warning("%s: the voxel size %s Å is implausible; it is used all the same", path, voxel_angstrom)
+    return voxel_angstrom
+
+
+def write_tomogram(path: str | Path, tomogram: Tomogram, *, levels: int = 3) -> None:
+    """Write an OME-Zarr folder in the form of the competition's files, with folders above it as needed.
+
+    Each level after the first halves the one before by the mean of 2x2x2 voxels. The folder appears under its name only
+    when it is complete.
+
+    Raises
+    ------
+    InputError
+        If the path exists already or cannot be written.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path}: exists already; expected a new path")
+    if levels < 1:
+        raise InputError(f"a tomogram is written in at least one level, got {levels}")
+    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
+    try:
+        partial.mkdir(parents=True)
+        write_ome_zarr(partial, tomogram.data, tomogram.voxel_angstrom, levels)
+        partial.rename(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

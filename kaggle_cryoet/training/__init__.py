@@ -1,0 +1,1 @@
+"""From labelled tomograms to a model folder."""

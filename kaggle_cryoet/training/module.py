@@ -1,0 +1,138 @@
+"""What the trainer runs: one step of training, one look at the score, the optimiser and its schedule."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from kaggle_cryoet.metric import Score, evaluate
+from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.picking.candidates import find_candidates
+from kaggle_cryoet.picking.segment import SegmentSettings, segment
+from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.training.augment import AugmentSettings, augment
+from kaggle_cryoet.training.crops import LabelledVolume
+from kaggle_cryoet.training.losses import class_weights, peak_cross_entropy
+from kaggle_cryoet.training.targets import TargetSettings
+from kaggle_cryoet.training.thresholds import fit_thresholds
+
+LEAST_CANDIDATE_SCORE = 0.05
+"""Candidates below this are not looked at when thresholds are fitted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserSettings:
+    """AdamW under a cosine schedule with warm-up."""
+
+    learning_rate: float = 2e-3
+    """Highest learning rate."""
+    weight_decay: float = 1e-2
+    warmup_fraction: float = 0.03
+    """Share of all steps over which the rate rises from nothing."""
+    final_fraction: float = 0.02
+    """Learning rate at the end, as a share of the highest."""
+
+    def factor(self, step: int, steps: int) -> float:
+        """Learning rate at a step, as a share of the highest."""
+        warmup = max(1, round(self.warmup_fraction * steps))
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return self.final_fraction + (1 - self.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetTrainingSettings:
+    """Everything that shapes the training of a U-Net but its data and its length."""
+
+    targets: TargetSettings = field(default_factory=TargetSettings)
+    augmentation: AugmentSettings = field(default_factory=AugmentSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    validation: SegmentSettings = field(default_factory=SegmentSettings)
+
+
+def predict_candidates(
+    network: nn.Module, volumes: Sequence[LabelledVolume], settings: SegmentSettings, device: torch.device
+) -> dict[str, Picks]:
+    """Candidates of each volume down to `LEAST_CANDIDATE_SCORE`, by name."""
+    return {
+        volume.name: find_candidates(
+            segment(network, volume.volume.astype("float32"), settings=settings, device=device),
+            voxel_angstrom=volume.voxel_angstrom,
+            thresholds=[LEAST_CANDIDATE_SCORE] * len(PARTICLES),
+        )
+        for volume in volumes
+    }
+
+
+def above_thresholds(candidates: Mapping[str, Picks], thresholds: Sequence[float]) -> dict[str, Picks]:
+    """The candidates whose scores are above their types' thresholds."""
+    limit = torch.tensor(thresholds, dtype=torch.float64).numpy()
+    return {run: picks.select(picks.score > limit[picks.label]) for run, picks in candidates.items()}
+
+
+class UNetModule(lightning.LightningModule):
+    """A U-Net, its loss, and the score of its average on the validation tomograms."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        settings: UNetTrainingSettings,
+        voxel_angstrom: float,
+        validation: Sequence[LabelledVolume],
+        steps: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.settings = settings
+        self.validation_volumes = validation
+        self.steps = steps
+        self.seed = seed
+        self.thresholds: tuple[float, ...] = (0.5,) * len(PARTICLES)
+        self.validation_score: Score | None = None
+        stride: int = network.stride  # type: ignore[assignment]
+        self.register_buffer("class_weight", class_weights(settings.targets, voxel_angstrom, stride), persistent=False)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        """Loss of one batch, augmented by a generator that depends on the seed and the step alone."""
+        crop, target = batch
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
+        crop = augment(crop, self.settings.augmentation, generator)
+        if self.network.channels_last:
+            crop = crop.contiguous(memory_format=torch.channels_last_3d)
+        weight: Tensor = self.class_weight  # type: ignore[assignment]
+        loss = peak_cross_entropy(self.network(crop), target, weight)
+        self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(crop))
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_index: int) -> None:
+        """Everything happens at the end of the epoch, on whole tomograms."""
+
+    def on_validation_epoch_end(self) -> None:
+        """Pick in the validation tomograms; thresholds are fitted on the same, so that the score is an upper bound."""
+        candidates = predict_candidates(self.network, self.validation_volumes, self.settings.validation, self.device)
+        self.network.train()
+        truth = {volume.name: volume.picks for volume in self.validation_volumes}
+        self.thresholds = fit_thresholds(candidates, truth)
+        self.validation_score = evaluate(above_thresholds(candidates, self.thresholds), truth)
+        self.log("score", self.validation_score.score, prog_bar=True)
+        for name, row in self.validation_score.particles.items():
+            self.log(f"fbeta_{name}", row.fbeta)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; norms and biases do not decay."""
+        chosen = self.settings.optimiser
+        kernels = [p for p in self.network.parameters() if p.ndim > 1]
+        others = [p for p in self.network.parameters() if p.ndim <= 1]
+        optimiser = torch.optim.AdamW(
+            [{"params": kernels, "weight_decay": chosen.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=chosen.learning_rate,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: chosen.factor(step, self.steps))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

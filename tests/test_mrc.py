@@ -1,0 +1,136 @@
+"""MRC files, sound and broken."""
+
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kaggle_cryoet import mrc as mrc_module
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.tomogram import read_tomogram
+
+Volume = NDArray[np.float32]
+
+
+def save(path: Path, data: NDArray[np.generic], voxel_zyx: tuple[float, float, float] = (10.0, 10.0, 10.0)) -> Path:
+    with mrcfile.new(path) as mrc:
+        mrc.set_data(data)
+        mrc.voxel_size = voxel_zyx[::-1]
+    return path
+
+
+def change_header(path: Path, **fields: int) -> None:
+    with mrcfile.open(path, mode="r+", header_only=True) as mrc:
+        for name, value in fields.items():
+            mrc.header[name] = value
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "float16", "float32"])
+def test_every_mode_of_real_numbers_is_read_in_the_order_z_y_x(tmp_path: Path, volume: Volume, dtype: str) -> None:
+    data = (np.abs(volume) * 20).astype(dtype)
+    tomogram = read_tomogram(save(tmp_path / "TS_1.mrc", data))
+    np.testing.assert_array_equal(tomogram.data, data.astype(np.float32))
+    assert tomogram.name == "TS_1"
+
+
+def test_the_voxel_size_is_that_of_the_header(tmp_path: Path, volume: Volume) -> None:
+    tomogram = read_tomogram(save(tmp_path / "a.mrc", volume, (13.48, 13.48, 13.48)))
+    assert tomogram.voxel_angstrom == pytest.approx(13.48, rel=1e-6)
+
+
+def test_other_byte_order_and_an_extended_header_make_no_difference(tmp_path: Path, volume: Volume) -> None:
+    path = tmp_path / "a.mrc"
+    with mrcfile.new(path) as mrc:
+        mrc.set_data(volume.astype(">f4"))
+        mrc.set_extended_header(np.arange(77, dtype=np.uint8))
+    np.testing.assert_array_equal(read_tomogram(path).data, volume)
+
+
+def test_a_large_file_is_read_slab_by_slab(tmp_path: Path, volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mrc_module, "_BLOCK_BYTES", 3 * volume[0].nbytes)
+    np.testing.assert_array_equal(read_tomogram(save(tmp_path / "a.mrc", volume)).data, volume)
+
+
+@pytest.mark.parametrize(
+    ("voxel_zyx", "warning"),
+    [
+        ((1.0, 1.0, 1.0), "the voxel size 1.0 Å is implausible"),
+        ((250.0, 250.0, 250.0), "the voxel size 250.0 Å is implausible"),
+        ((10.0, 10.0, 13.0), "voxels are not cubes"),
+    ],
+)
+def test_an_implausible_voxel_size_is_used_with_a_warning(
+    tmp_path: Path,
+    volume: Volume,
+    voxel_zyx: tuple[float, float, float],
+    warning: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = save(tmp_path / "a.mrc", volume, voxel_zyx)
+    assert read_tomogram(path).voxel_angstrom == pytest.approx(np.mean(voxel_zyx), rel=1e-6)
+    assert f"{path}: {warning}" in caplog.text
+
+
+def test_a_header_without_a_grid_gives_no_voxel_size(
+    tmp_path: Path, volume: Volume, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save(tmp_path / "a.mrc", volume)
+    change_header(path, mx=0)
+    assert read_tomogram(path).voxel_angstrom == pytest.approx(10.012444)
+    assert "gives no voxel size" in caplog.text
+
+
+def test_a_corrupt_header_is_refused(tmp_path: Path, volume: Volume) -> None:
+    path = save(tmp_path / "a.mrc", volume)
+    content = path.read_bytes()
+    for broken in (b"", content[:500], b"\x00" * 1024 + content[1024:]):
+        path.write_bytes(broken)
+        with pytest.raises(InputError, match=r"a\.mrc: not a readable MRC file"):
+            read_tomogram(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mode": 99}, "not a readable MRC file"),
+        ({"mapc": 3, "maps": 1}, r"axes \(3, 2, 1\); expected x, y, z"),
+        ({"nx": 0}, "the volume is empty"),
+        ({"nz": -4}, "the volume is empty"),
+        ({"nz": 40}, "cut off"),
+        ({"nsymbt": -1000}, "cut off"),
+    ],
+)
+def test_a_header_with_impossible_fields_is_refused(
+    tmp_path: Path, volume: Volume, fields: dict[str, int], message: str
+) -> None:
+    path = save(tmp_path / "a.mrc", volume)
+    change_header(path, **fields)
+    with pytest.raises(InputError, match=message) as caught:
+        read_tomogram(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, volume: Volume) -> None:
+    path = save(tmp_path / "a.mrc", volume)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputError, match="cut off, has 11661 bytes; its header asks for 11664"):
+        read_tomogram(path)
+
+
+def test_an_image_and_a_stack_of_volumes_are_refused(tmp_path: Path, volume: Volume) -> None:
+    with pytest.raises(InputError, match=r"axes z, y, x, got shape \(14, 19\)"):
+        read_tomogram(save(tmp_path / "image.mrc", volume[0]))
+    with pytest.raises(InputError, match=r"axes z, y, x, got shape \(2, 10, 14, 19\)"):
+        read_tomogram(save(tmp_path / "stack.mrc", np.stack([volume, volume])))
+
+
+def test_what_mrcfile_warns_of_is_logged(tmp_path: Path, volume: Volume, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.mrc"
+    with mrcfile.new(path) as mrc:
+        mrc.set_data(volume)
+        mrc.set_extended_header(np.arange(10, dtype=np.uint8))
+        mrc.header.exttyp = b"FEI1"
+    np.testing.assert_array_equal(read_tomogram(path).data, volume)
+    assert f"{path}: " in caplog.text
