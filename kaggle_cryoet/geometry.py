@@ -1,6 +1,7 @@
 """Between voxel indices and ångström, zyx and xyz, fine and coarse grids: the only place where any of it happens.
 
-A position in ångström is index times voxel size, with the centre of the first voxel at 0, as in the competition's picks.
+A position in ångström is index times voxel size, the centre of the first voxel being at 0, as in the competition's
+picks.
 """
 
 import numpy as np

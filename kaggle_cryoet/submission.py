@@ -53,12 +53,13 @@ def write_submission(path: str | Path, picks_by_run: Mapping[str, Picks]) -> "pa
     partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
     try:
         path.absolute().parent.mkdir(exist_ok=True)
-        table.to_csv(partial, index=False, float_format="%.3f")
-        partial.replace(path)
+        try:
+            table.to_csv(partial, index=False, float_format="%.3f")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return table
 
 

@@ -37,7 +37,7 @@ def test_a_rotation_with_reversed_axes_turns_the_reversed_vector() -> None:
 
 def test_a_coarse_voxel_lies_at_the_mean_index_of_the_voxels_it_covers() -> None:
     for stride in (1, 2, 3):
-        covered = np.arange(12).reshape(-1, stride)
-        coarse = np.arange(len(covered))
+        covered = np.arange(12.0).reshape(-1, stride)
+        coarse = np.arange(float(len(covered)))
         np.testing.assert_allclose(geometry.coarse_to_fine_index(coarse, stride), covered.mean(axis=1))
         np.testing.assert_allclose(geometry.fine_to_coarse_index(covered.mean(axis=1), stride), coarse)

@@ -1,7 +1,6 @@
 """`Tomogram`, what is checked in every format, and writing whole or not at all."""
 
 import logging
-import os
 from pathlib import Path
 
 import mrcfile
@@ -74,6 +73,7 @@ def test_without_a_voxel_size_the_competitions_is_assumed_with_a_warning(
     assert f"{path}: gives no voxel size" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # mrcfile's, of the statistics in the header it writes
 def test_voxels_that_are_not_finite_are_counted(path: Path, volume: Volume) -> None:
     volume[1, 2, 3], volume[9, 13, 18] = np.nan, np.inf
     with pytest.raises(InputError, match="2 of 2660 voxels are NaN or infinite") as caught:
@@ -136,7 +136,7 @@ def test_a_write_that_fails_leaves_nothing_behind(
     monkeypatch.setattr(tomogram_module, "write_ome_zarr", fill_the_disk)
     with pytest.raises(InputError, match=r"a\.zarr: cannot be written: no space left"):
         write_tomogram(tmp_path / "a.zarr", Tomogram(data=volume, voxel_angstrom=10.0, name="a"))
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, volume: Volume) -> None:

@@ -1,10 +1,9 @@
-"""A model is a folder: `model.json` (what it is, thresholds, where it comes from) and `weights.safetensors` (half precision).
+"""A model is a folder: `model.json` (what it is, its thresholds, its origin) and `weights.safetensors` (float16).
 
 Nothing in it is executed when it is read.
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -12,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from kaggle_cryoet.errors import InputError
@@ -63,7 +61,7 @@ def save_unet(directory: str | Path, model: UNetModel) -> None:
         if directory.exists():
             replaced = unfinished.with_name(unfinished.name + ".replaced")
             directory.rename(replaced)
-            os.replace(unfinished, directory)
+            unfinished.rename(directory)
             shutil.rmtree(replaced)
         else:
             unfinished.rename(directory)

@@ -1,12 +1,15 @@
 """The two 3D U-Nets.
 
-`half` answers on a grid of half the resolution: the input's 2x2x2 blocks become channels, so that no convolution runs at
-full resolution, at an eighth of the voxels. Its BatchNorm does not depend on the size of the window.
-`host` is the paper's network: MONAI's `UNet` at full resolution (channels 48, 64, 80, 80; strides 2, 2, 1; one residual unit).
+`half` answers on a grid of half the resolution: the input's 2x2x2 blocks become channels, so that no convolution runs
+at full resolution. Its BatchNorm does not depend on the size of the window.
+`host` is the paper's network: MONAI's `UNet` at full resolution (channels 48, 64, 80, 80; strides 2, 2, 1; one
+residual unit).
 
-Both map `(batch, 1, z, y, x)` to logits `(batch, 1 + 6, z / stride, y / stride, x / stride)`; channel 0 is the background.
+Both map `(batch, 1, z, y, x)` to logits `(batch, 1 + 6, z / stride, y / stride, x / stride)`; channel 0 is the
+background.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,13 +74,10 @@ class HalfUNet(nn.Module):
         self.stem = nn.Conv3d(8, channels[0], 3, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm3d(channels[0])
         self.down = nn.ModuleList(
-            nn.Conv3d(fine, coarse, 2, stride=2, bias=False)
-            for fine, coarse in zip(channels, channels[1:], strict=False)
+            nn.Conv3d(fine, coarse, 2, stride=2, bias=False) for fine, coarse in itertools.pairwise(channels)
         )
         self.encode = nn.ModuleList(ResidualBlock(width, width) for width in channels)
-        self.up = nn.ModuleList(
-            nn.Conv3d(coarse, fine, 1, bias=False) for fine, coarse in zip(channels, channels[1:], strict=False)
-        )
+        self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1, bias=False) for fine, coarse in itertools.pairwise(channels))
         self.decode = nn.ModuleList(ResidualBlock(2 * width, width) for width in channels[:-1])
         self.head = nn.Conv3d(channels[0], OUTPUT_CHANNELS, 1)
 
@@ -106,7 +106,7 @@ class HostUNet(nn.Module):
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
-        from monai.networks.nets import UNet
+        from monai.networks.nets.unet import UNet
 
         self.net: Any = UNet(
             spatial_dims=3,

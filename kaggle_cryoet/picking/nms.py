@@ -35,14 +35,14 @@ def suppress(position: NDArray[np.floating], score: NDArray[np.floating], radius
     """
     if not radius > 0:
         raise InputError(f"the radius of suppression must be positive, got {radius}")
-    position = np.asarray(position, dtype=np.float64).reshape(len(position), -1)
     if position.shape != (len(score), 3):
         raise InputError(f"expected one zyx position for each score, got {position.shape} and {score.shape}")
     if len(score) == 0:
         return np.empty(0, dtype=np.int64)
     order = np.argsort(-np.asarray(score, dtype=np.float64), kind="stable")
-    cell, cells = _assign_cells(position, radius)
-    kept: NDArray[np.int64] = _keep_greedily(position[order], cell[order], cells, float(radius))
+    best_first = position[order].astype(np.float64)
+    cell, cells = _assign_cells(best_first, radius)
+    kept: NDArray[np.int64] = _keep_greedily(best_first, cell, cells, float(radius))
     return order[kept]
 
 

@@ -117,7 +117,8 @@ def segment(
     window_zyx = fit_window(settings.windows.window_zyx, volume.shape, multiple)
     while True:
         try:
-            return _blend(network, volume, window_zyx, settings, device, progress)
+            with torch.inference_mode():
+                return _blend(network, volume, window_zyx, settings, device, progress)
         except (MemoryError, RuntimeError) as error:
             smaller = halve_window(window_zyx, multiple, settings.minimum_window)
             if smaller is None or not _is_out_of_memory(error):
@@ -152,11 +153,11 @@ def _blend(
     for done, ((z, weight_z), (y, weight_y), (x, weight_x)) in enumerate(windows, 1):
         window = torch.from_numpy(extract_window(volume, (z, y, x), window_zyx)).to(device)
         part = _scores(network, window, stride, settings.flips, dtype)  # (class, z, y, x)
-        if dtype is not None and not part.isfinite().all():
+        if dtype is not None and not _is_finite(part):
             logger.warning("the network overflows in %s; going on in float32", dtype)
             dtype = None
             part = _scores(network, window, stride, settings.flips, dtype)
-        if not part.isfinite().all():
+        if dtype is None and not _is_finite(part):
             raise FloatingPointError(f"the network gives logits that are not finite in the window at {(z, y, x)}")
         part *= torch.from_numpy(weight_z[:, None, None] * weight_y[:, None] * weight_x).to(device)
         target = blended[:, z // stride :, y // stride :, x // stride :]
@@ -171,19 +172,34 @@ def _scores(
     network: torch.nn.Module, window: torch.Tensor, stride: int, flips: int, dtype: torch.dtype | None
 ) -> torch.Tensor:
     """`(class, z / stride, y / stride, x / stride)` float32 scores of a `(z, y, x)` window, averaged over flips."""
+    scores = (_scores_of_flip(network, window, stride, axes, dtype) for axes in FLIPS[:flips])
+    total = next(scores)
+    for score in scores:
+        total += score
+    return total if flips == 1 else total.div_(flips)
+
+
+def _scores_of_flip(
+    network: torch.nn.Module, window: torch.Tensor, stride: int, axes: tuple[int, ...], dtype: torch.dtype | None
+) -> torch.Tensor:
+    """Scores of a `(z, y, x)` window that the network is shown flipped, turned back."""
     import torch
 
+    flipped = window.flip(axes) if axes else window  # flipping copies, even along no axis
+    with torch.autocast(window.device.type, dtype=dtype, enabled=dtype is not None):
+        logits = network(flipped[None, None])
     expected = (1, len(PARTICLES) + 1, *(edge // stride for edge in window.shape))
-    total = torch.zeros(expected[1:], device=window.device)[1:]
-    with torch.inference_mode(), torch.autocast(window.device.type, dtype=dtype, enabled=dtype is not None):
-        for axes in FLIPS[:flips]:
-            logits = network(window.flip(axes)[None, None])
-            if logits.shape != expected:
-                raise InputError(
-                    f"the network makes {tuple(logits.shape)} of a window of {tuple(window.shape)}; expected {expected}"
-                )
-            total += logits.float().softmax(1)[0, 1:].flip(axes)
-    return total.div_(flips)
+    if logits.shape != expected:
+        raise InputError(
+            f"the network makes {tuple(logits.shape)} of a window of {tuple(window.shape)}; expected {expected}"
+        )
+    score: torch.Tensor = logits.softmax(1, dtype=torch.float32)[0, 1:]  # without the background
+    return score.flip(axes) if axes else score
+
+
+def _is_finite(score: torch.Tensor) -> bool:
+    """Whether there is no NaN among scores, the softmax of logits that are not finite."""
+    return math.isfinite(score.sum())
 
 
 def _stride_and_multiple(network: torch.nn.Module) -> tuple[int, int]:

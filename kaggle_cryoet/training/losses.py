@@ -11,14 +11,17 @@ from kaggle_cryoet.training.targets import TargetSettings
 def peak_volume_voxels(settings: TargetSettings, voxel_angstrom: float, stride: int) -> Tensor:
     """`(class,)` sum of one peak of each class over the output grid."""
     sigma = torch.tensor([settings.sigma_angstrom(label) for label in range(len(PARTICLES))])
-    return (2 * torch.pi) ** 1.5 * (sigma / (voxel_angstrom * stride)) ** 3
+    volume: Tensor = (2 * torch.pi) ** 1.5 * (sigma / (voxel_angstrom * stride)) ** 3
+    return volume
 
 
 def class_weights(
     settings: TargetSettings, voxel_angstrom: float, stride: int, *, particle_weight: float = 500.0
 ) -> Tensor:
-    """`(class,)` weights of positive voxels, by which one particle of any class weighs as much as `particle_weight`
-    voxels of background; classes with a higher weight in the competition's score count up to twice as much."""
+    """`(class,)` weights of positive voxels: a particle weighs as much as `particle_weight` voxels of background.
+
+    Types that weigh twice in the competition's score weigh 1.5 times here, the one that is not scored 0.75 times.
+    """
     emphasis = torch.tensor([0.5 + 0.5 * max(particle.weight, 0.5) for particle in PARTICLES])
     return emphasis * particle_weight / peak_volume_voxels(settings, voxel_angstrom, stride)
 

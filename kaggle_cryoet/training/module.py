@@ -104,8 +104,6 @@ class UNetModule(lightning.LightningModule):
         crop, target = batch
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
         crop = augment(crop, self.settings.augmentation, generator)
-        if self.network.channels_last:
-            crop = crop.contiguous(memory_format=torch.channels_last_3d)
         weight: Tensor = self.class_weight  # type: ignore[assignment]
         loss = peak_cross_entropy(self.network(crop), target, weight)
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(crop))

@@ -11,14 +11,14 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import UNetModel, load_unet, save_unet
-from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, build_unet
+from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings, build_unet
 from kaggle_cryoet.training.crops import (
     CropDataset,
     CropSettings,
@@ -63,8 +63,11 @@ class TrainingLength:
 class SaveModel(Callback):
     """Writes the model folder after each look at the validation score; what is written is the average."""
 
-    def __init__(self, directory: Path, settings: Any, provenance: dict[str, Any]) -> None:
+    def __init__(
+        self, directory: Path, averaging: WeightAveraging, settings: UNetSettings, provenance: dict[str, Any]
+    ) -> None:
         self.directory = directory
+        self.averaging = averaging
         self.settings = settings
         self.provenance = provenance
         self.started = time.monotonic()
@@ -73,8 +76,9 @@ class SaveModel(Callback):
         """Save, unless this was the trainer's trial run before the first step."""
         if trainer.sanity_checking or not isinstance(module, UNetModule) or module.validation_score is None:
             return
-        averaging = next(c for c in trainer.callbacks if isinstance(c, EMAWeightAveraging))  # type: ignore[attr-defined]
-        average = averaging._average_model.module.network
+        averaged = self.averaging._average_model  # lightning has no public way to it
+        if averaged is None:
+            return
         provenance = self.provenance | {
             "epochs": trainer.current_epoch + 1,
             "minutes": round((time.monotonic() - self.started) / 60, 1),
@@ -82,7 +86,12 @@ class SaveModel(Callback):
         }
         save_unet(
             self.directory,
-            UNetModel(network=average, settings=self.settings, thresholds=module.thresholds, provenance=provenance),
+            UNetModel(
+                network=averaged.module.get_submodule("network"),
+                settings=self.settings,
+                thresholds=module.thresholds,
+                provenance=provenance,
+            ),
         )
 
 
@@ -153,6 +162,8 @@ def train_unet(
         if start.settings != PRESET_SETTINGS[preset]:
             raise InputError(f"{start_from} holds {start.settings}, preset {preset!r} is {PRESET_SETTINGS[preset]}")
         network.load_state_dict(start.network.state_dict())
+    if network.channels_last:
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     stride: int = network.stride  # type: ignore[assignment]
     if any(edge % network.multiple for edge in crops.shape_zyx):  # type: ignore[operator]
         raise InputError(f"edges of crops must be multiples of {network.multiple}, got {crops.shape_zyx}")
@@ -178,15 +189,20 @@ def train_unet(
         "crops": asdict(crops),
         "training": asdict(settings),
     }
-    trainer = _trainer(output, length, device, progress)
-    trainer.callbacks.insert(0, SaveModel(output / MODEL_FOLDER, PRESET_SETTINGS[preset], provenance))  # type: ignore[attr-defined]
+    averaging = EMAWeightAveraging(decay=length.ema_decay)
+    callbacks: list[Callback] = [
+        SaveModel(output / MODEL_FOLDER, averaging, PRESET_SETTINGS[preset], provenance),
+        averaging,
+        ModelCheckpoint(dirpath=output / "checkpoints", save_last=True, save_top_k=0, every_n_epochs=1),
+    ]
+    trainer = _trainer(output, length, device, callbacks, progress)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
         trainer.fit(
             module,
             DataLoader(dataset, batch_size=length.batch_size, sampler=EpochSampler(length.crops_per_epoch)),
-            DataLoader(torch.zeros(1)),
+            DataLoader(TensorDataset(torch.zeros(1))),
             ckpt_path=checkpoint if resume else None,
             weights_only=False,
         )
@@ -208,13 +224,11 @@ def _load_split(
     return [load_labelled_volume(run) for run in runs], [load_labelled_volume(run) for run in held_out]
 
 
-def _trainer(output: Path, length: TrainingLength, device: str, progress: bool) -> lightning.Trainer:
-    """A trainer with mixed precision, average of weights, checkpoints and a csv log."""
+def _trainer(
+    output: Path, length: TrainingLength, device: str, callbacks: list[Callback], progress: bool
+) -> lightning.Trainer:
+    """A trainer with mixed precision, clipped gradients and a csv log."""
     on_cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
-    callbacks: list[Callback] = [
-        EMAWeightAveraging(decay=length.ema_decay),
-        ModelCheckpoint(dirpath=output / "checkpoints", save_last=True, save_top_k=0, every_n_epochs=1),
-    ]
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     return lightning.Trainer(

@@ -1,0 +1,245 @@
+"""The command line: each verb calls the function of the same name that a user would import."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kaggle_cryoet import __version__
+from kaggle_cryoet.errors import InputError
+
+if TYPE_CHECKING:
+    from kaggle_cryoet.picking.pipeline import PickSettings
+
+EXIT_BAD_USE = 2
+EXIT_SOME_FAILED = 3
+EXIT_INTERRUPTED = 130
+
+device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+branch_option = click.option(
+    "--branch",
+    type=click.Choice(["hybrid", "unet", "yolo"]),
+    default="unet",
+    show_default=True,
+    help="Networks that pick.",
+)
+weights_option = click.option(
+    "--weights", type=click.Path(path_type=Path), help="Model folder; the package's own if not given."
+)
+flips_option = click.option(
+    "--flips",
+    type=click.Choice(["1", "2", "4", "8"]),
+    default="1",
+    show_default=True,
+    help="Test-time augmentation: average over so many flips.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kaggle-cryoet")
+def cli() -> None:
+    """Find protein complexes in cryo-electron tomograms."""
+
+
+@cli.command()
+@click.argument("tomogram_dir", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("submission.csv"), show_default=True)
+@branch_option
+@device_option
+@weights_option
+@click.option("--report", type=click.Path(path_type=Path), help="Folder for an HTML page with pictures.")
+@click.option("--time-limit", type=float, metavar="SECONDS", help="Begin no tomogram that would not end in this time.")
+@click.option("--run", "runs", multiple=True, metavar="NAME", help="Only this run; may be repeated.")
+@click.option("--tomogram-type", default="denoised", show_default=True, help="Reconstruction to take.")
+@flips_option
+def predict(
+    tomogram_dir: Path,
+    output: Path,
+    branch: str,
+    device: str,
+    weights: Path | None,
+    report: Path | None,
+    time_limit: float | None,
+    runs: tuple[str, ...],
+    tomogram_type: str,
+    flips: str,
+) -> None:
+    """Find the particles in TOMOGRAM_DIR and write a submission.
+
+    TOMOGRAM_DIR is the competition's static folder, its parent, an ExperimentRuns folder, one run, one .zarr or
+    .mrc, or a folder of those.
+    """
+    from kaggle_cryoet.jobs import run_prediction
+
+    prediction = run_prediction(
+        tomogram_dir,
+        output=output,
+        branch=branch,
+        device=device,
+        weights=weights,
+        report=report,
+        settings=_pick_settings(flips),
+        time_limit_seconds=time_limit,
+        run_names=runs,
+        tomogram_type=tomogram_type,
+        progress=True,
+    )
+    click.echo(f"{len(prediction.table)} particles in {len(prediction.picks)} tomograms: {output}")
+    if report is not None:
+        click.echo(f"report: {report / 'index.html'}")
+    _exit_if_some_failed(prediction.failed)
+
+
+@cli.command("dry-run")
+@click.argument("train_dir", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("dry-run"), show_default=True)
+@click.option("--run", "runs", multiple=True, metavar="NAME", help="Only this run; may be repeated.")
+@branch_option
+@device_option
+@weights_option
+@flips_option
+def dry_run(
+    train_dir: Path,
+    output: Path,
+    runs: tuple[str, ...],
+    branch: str,
+    device: str,
+    weights: Path | None,
+    flips: str,
+) -> None:
+    """Predict the labelled tomograms in TRAIN_DIR, score them, and draw what was found and missed."""
+    from kaggle_cryoet import jobs
+
+    prediction, score, page = jobs.dry_run(
+        train_dir,
+        output=output,
+        run_names=runs,
+        branch=branch,
+        device=device,
+        weights=weights,
+        settings=_pick_settings(flips),
+        progress=True,
+    )
+    click.echo(score.format_table())
+    click.echo(f"submission: {output / 'submission.csv'}\nreport: {page}")
+    _exit_if_some_failed(prediction.failed)
+
+
+@cli.command()
+@click.option("--submission", type=click.Path(path_type=Path), required=True, help="The csv to score.")
+@click.option("--truth", type=click.Path(path_type=Path), required=True, help="Folder with copick JSON, or a csv.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the score there as well.")
+def evaluate(submission: Path, truth: Path, json_path: Path | None) -> None:
+    """Score a submission as the competition does."""
+    from kaggle_cryoet import jobs
+
+    score = jobs.evaluate(submission, truth)
+    if json_path is not None:
+        try:
+            json_path.write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
+        except OSError as error:
+            raise InputError(f"{json_path}: cannot be written ({error.strerror})") from None
+    click.echo(score.format_table())
+
+
+@cli.command()
+@click.argument("output_dir", type=click.Path(path_type=Path))
+@click.option("--runs", type=int, default=1, show_default=True, help="Number of tomograms.")
+@click.option("--shape", nargs=3, type=int, default=(184, 630, 630), show_default=True, metavar="Z Y X", help="Voxels.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--setting", default="training", show_default=True, help="Distribution of nuisances: training or shifted."
+)
+def simulate(output_dir: Path, runs: int, shape: tuple[int, int, int], seed: int, setting: str) -> None:
+    """Write labelled tomograms in the competition's layout."""
+    from kaggle_cryoet.simulation.dataset import simulate as simulate_runs
+
+    names = simulate_runs(output_dir, runs=runs, shape_zyx=shape, seed=seed, setting=setting, progress=True)
+    click.echo(f"{len(names)} labelled tomograms: {output_dir}")
+
+
+@cli.command()
+@click.argument("maps_dir", type=click.Path(path_type=Path))
+@click.argument("output_dir", type=click.Path(path_type=Path))
+def beads(maps_dir: Path, output_dir: Path) -> None:
+    """Fit the simulator's bead models to the density maps (.mrc) in MAPS_DIR."""
+    from kaggle_cryoet.simulation.bead_sources import fit_all
+
+    for model in fit_all(maps_dir, output_dir):
+        click.echo(f"{model.name:<24}{len(model.mass):>5} beads{model.mass.sum():>8.0f} kDa  {model.correlation:.4f}")
+
+
+@cli.group()
+def train() -> None:
+    """Train a network on labelled tomograms."""
+
+
+@train.command("unet")
+@click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for model, checkpoints and log.")
+@click.option("--preset", default="half", show_default=True, help="Network: half or host.")
+@click.option("--from", "start_from", type=click.Path(path_type=Path), help="Model folder whose weights to start with.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --output.")
+@click.option("--validation", multiple=True, type=click.Path(path_type=Path), help="Labelled runs to look at only.")
+@click.option("--epochs", type=int, default=20, show_default=True, help="Portions of 800 crops.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@device_option
+def train_unet(
+    data_dirs: tuple[Path, ...],
+    output: Path,
+    preset: str,
+    start_from: Path | None,
+    resume: bool,
+    validation: tuple[Path, ...],
+    epochs: int,
+    seed: int,
+    device: str,
+) -> None:
+    """Train the 3D U-Net on the labelled runs in DATA_DIR..."""
+    from kaggle_cryoet.training.unet import TrainingLength
+    from kaggle_cryoet.training.unet import train_unet as run_training
+
+    folder = run_training(
+        data_dirs,
+        output,
+        validation_directories=validation,
+        preset=preset,
+        start_from=start_from,
+        resume=resume,
+        length=TrainingLength(epochs=epochs),
+        seed=seed,
+        device=device,
+    )
+    click.echo(f"model: {folder}")
+
+
+def _pick_settings(flips: str) -> "PickSettings":
+    from kaggle_cryoet.picking.pipeline import PickSettings
+    from kaggle_cryoet.picking.segment import SegmentSettings
+
+    return PickSettings(segment=SegmentSettings(flips=int(flips)))
+
+
+def _exit_if_some_failed(failed: dict[str, str]) -> None:
+    """Name the runs that failed, and leave with the status that says so."""
+    if failed:
+        for run, reason in failed.items():
+            click.echo(f"failed: {run}: {reason}", err=True)
+        sys.exit(EXIT_SOME_FAILED)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake costs one line and exit status 2."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        cli.main(standalone_mode=False)
+    except (InputError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        click.echo(f"kaggle-cryoet: {' '.join(message.split())}", err=True)
+        sys.exit(EXIT_BAD_USE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("kaggle-cryoet: interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)

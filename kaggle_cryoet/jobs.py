@@ -1,0 +1,258 @@
+"""What a user asks for, from input to files: predict, dry run, evaluate; the command line calls these."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kaggle_cryoet.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
+
+    from kaggle_cryoet.metric import Score
+    from kaggle_cryoet.picking.pipeline import PickSettings
+    from kaggle_cryoet.picks import Picks
+    from kaggle_cryoet.tomogram import RunLocation
+
+logger = logging.getLogger(__name__)
+
+BRANCHES = ("unet",)
+"""Ways of picking that exist."""
+SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
+UNET_FOLDER = "unet3d"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What came of a prediction."""
+
+    table: pandas.DataFrame
+    """The rows of the submission."""
+    picks: dict[str, Picks]
+    """Picks by run, of all runs that were finished."""
+    failed: dict[str, str]
+    """Reasons by run, of those that could not be picked or were not begun in time."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time for each finished run, reading left out."""
+
+
+def run_prediction(
+    tomogram_dir: str | Path,
+    *,
+    output: str | Path = "submission.csv",
+    branch: str = "unet",
+    device: str = "auto",
+    weights: str | Path | None = None,
+    report: str | Path | None = None,
+    settings: PickSettings | None = None,
+    time_limit_seconds: float | None = None,
+    run_names: Sequence[str] = (),
+    tomogram_type: str = "denoised",
+    progress: bool = False,
+) -> Prediction:
+    """Find the particles in tomograms and write `submission.csv`.
+
+    A csv of what is done so far is written after each tomogram: to `output` if there is none yet, else beside it as
+    `output` + `.partial`, which replaces the earlier one at the end.
+
+    Parameters
+    ----------
+    tomogram_dir
+        The `static` root of the competition's layout, its parent, an `ExperimentRuns` folder, one run, one `.zarr` or
+        `.mrc`, or a folder of those.
+    output
+        Path of the csv.
+    branch
+        Which networks pick: one of `BRANCHES`.
+    device
+        `auto`, `cpu` or `cuda`.
+    weights
+        Model folder, or a folder with `unet3d` in it; the weights of the package if not given.
+    report
+        Folder for an HTML page with pictures.
+    settings
+        How the networks are applied and points are found.
+    time_limit_seconds
+        No tomogram is begun that would not end in this time; what is done is written, the rest counts as failed.
+    run_names
+        Only these runs.
+    tomogram_type
+        Reconstruction to take where a run has several.
+    progress
+        Show a bar.
+
+    Raises
+    ------
+    InputError
+        If nothing can be done at all: no tomograms, no weights, no folder to write to. One bad tomogram among others is
+        reported in `Prediction.failed` instead.
+    """
+    from tqdm.auto import tqdm
+
+    from kaggle_cryoet.picking.devices import choose_devices
+    from kaggle_cryoet.picking.pipeline import PickSettings, pick_runs
+    from kaggle_cryoet.submission import write_submission
+
+    started = time.monotonic()
+    if time_limit_seconds is not None and not time_limit_seconds > 0:
+        raise InputError(f"the time limit must be positive, got {time_limit_seconds} s")
+    output = Path(output)
+    runs = _choose_runs(tomogram_dir, run_names, tomogram_type)
+    folder = _unet_folder(branch, weights)
+    devices = choose_devices(device)
+    settings = settings or PickSettings()
+
+    had_one = output.exists()
+    growing = output.with_name(output.name + ".partial") if had_one else output
+    table = write_submission(growing, {})  # an output that cannot be written to is noticed now, not after the work
+    picks: dict[str, Picks] = {}
+    seconds: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    deadline = None if time_limit_seconds is None else started + time_limit_seconds
+    outcomes = pick_runs(runs, folder, settings=settings, devices=devices, deadline=deadline)
+    for outcome in tqdm(outcomes, total=len(runs), desc="picking", unit="tomogram", disable=not progress):
+        if outcome.picks is None:
+            logger.warning("%s: %s", outcome.run, outcome.reason)
+            reasons[outcome.run] = outcome.reason
+            continue
+        picks[outcome.run] = outcome.picks
+        seconds[outcome.run] = outcome.seconds
+        table = write_submission(growing, dict(sorted(picks.items())))
+    for run in runs:
+        if run.name not in picks and run.name not in reasons:
+            reasons[run.name] = f"not begun within {time_limit_seconds:g} s"
+    if had_one and picks:
+        growing.replace(output)
+    elif had_one:
+        growing.unlink()
+        logger.warning("no tomogram could be picked; %s is left as it was", output)
+    prediction = Prediction(
+        table=table, picks=dict(sorted(picks.items())), failed=dict(sorted(reasons.items())), seconds=seconds
+    )
+    if report is not None:
+        _write_report(report, runs, prediction, truth=None, score=None, settings={"weights": str(folder)})
+    return prediction
+
+
+def predict(tomogram_dir: str | Path, output: str | Path = "submission.csv", **options: object) -> pandas.DataFrame:
+    """Find the particles in tomograms, write the csv, and return its rows.
+
+    Takes the options of `run_prediction`. Runs that failed are named, with reasons, in `table.attrs["failed"]`.
+    """
+    prediction = run_prediction(tomogram_dir, output=output, **options)  # type: ignore[arg-type]
+    prediction.table.attrs["failed"] = prediction.failed
+    return prediction.table
+
+
+def evaluate(submission: str | Path, truth: str | Path) -> Score:
+    """Score of a submission against picks: a csv, or a folder with copick JSON."""
+    from kaggle_cryoet import metric
+    from kaggle_cryoet.submission import read_submission
+
+    reference = metric.read_truth(truth)
+    return metric.evaluate(read_submission(submission, experiments=reference), reference)
+
+
+def dry_run(
+    train_dir: str | Path,
+    *,
+    output: str | Path = "dry-run",
+    run_names: Sequence[str] = (),
+    branch: str = "unet",
+    device: str = "auto",
+    weights: str | Path | None = None,
+    settings: PickSettings | None = None,
+    progress: bool = False,
+) -> tuple[Prediction, Score, Path]:
+    """Predict labelled tomograms as if they were not, score the result, and draw it.
+
+    Writes `submission.csv`, `score.json` and `index.html` with pictures into `output`.
+
+    Raises
+    ------
+    InputError
+        If a run has no picks, or every run failed.
+    """
+    import json
+
+    from kaggle_cryoet import metric
+    from kaggle_cryoet.picks import read_copick
+
+    output = Path(output)
+    runs = _choose_runs(train_dir, run_names, "denoised")
+    truth: dict[str, Picks] = {}
+    for run in runs:
+        if run.picks_directory is None:
+            raise InputError(
+                f"run {run.name} has no picks, which a dry run needs; use predict for unlabelled tomograms"
+            )
+        truth[run.name] = read_copick(run.picks_directory)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be made ({error.strerror})") from None
+    prediction = run_prediction(
+        train_dir,
+        output=output / "submission.csv",
+        branch=branch,
+        device=device,
+        weights=weights,
+        settings=settings,
+        run_names=run_names,
+        progress=progress,
+    )
+    if not prediction.picks:
+        raise InputError(f"no run could be picked: {next(iter(prediction.failed.values()))}")
+    scored = {name: truth[name] for name in prediction.picks}
+    score = metric.evaluate(prediction.picks, scored)
+    (output / "score.json").write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
+    page = _write_report(
+        output, runs, prediction, truth=scored, score=score, settings={"weights": str(_unet_folder(branch, weights))}
+    )
+    return prediction, score, page
+
+
+def _choose_runs(directory: str | Path, names: Sequence[str], tomogram_type: str) -> list[RunLocation]:
+    """The runs of a folder, or those of them that were named."""
+    from kaggle_cryoet.runs import find_runs
+
+    runs = find_runs(directory, tomogram_type=tomogram_type)
+    unknown = sorted(set(names) - {run.name for run in runs})
+    if unknown:
+        raise InputError(f"{directory}: holds no run {', '.join(unknown)}")
+    return [run for run in runs if not names or run.name in names]
+
+
+def _unet_folder(branch: str, weights: str | Path | None) -> Path:
+    """Folder of the U-Net that a branch needs."""
+    if branch not in BRANCHES:
+        raise InputError(f"branch {branch!r} is not available in this version; expected {' or '.join(BRANCHES)}")
+    folder = SHIPPED_WEIGHTS if weights is None else Path(weights)
+    return folder / UNET_FOLDER if (folder / UNET_FOLDER).is_dir() else folder
+
+
+def _write_report(
+    directory: str | Path,
+    runs: Sequence[RunLocation],
+    prediction: Prediction,
+    *,
+    truth: Mapping[str, Picks] | None,
+    score: Score | None,
+    settings: Mapping[str, object],
+) -> Path:
+    """Read each picked tomogram again, draw it, and write the page."""
+    from kaggle_cryoet.report.page import ReportWriter
+    from kaggle_cryoet.tomogram import read_tomogram
+
+    writer = ReportWriter(directory)
+    for run in runs:
+        if run.name in prediction.picks:
+            writer.add_tomogram(
+                read_tomogram(run), prediction.picks[run.name], None if truth is None else truth[run.name]
+            )
+    return writer.finish(score, prediction.failed, settings)

@@ -1,0 +1,212 @@
+"""`Picks`, and the copick JSON that holds them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.particles import PARTICLE_NAMES
+from kaggle_cryoet.picks import Picks, check_inside, concatenate, read_copick, write_copick
+
+
+def make_picks(label: list[int], *, seed: int = 0, with_orientation: bool = False) -> Picks:
+    rng = np.random.default_rng(seed)
+    return Picks(
+        position_zyx_angstrom=rng.uniform(0, [1800, 6000, 5000], size=(len(label), 3)).round(3),
+        label=np.array(label, dtype=np.int64),
+        score=rng.uniform(size=len(label)),
+        orientation_zyx=Rotation.random(len(label), rng=rng).as_matrix() if with_orientation else None,
+    )
+
+
+def save(directory: Path, content: object, name: str = "ribosome.json") -> Path:
+    directory.mkdir(exist_ok=True)
+    (directory / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    return directory
+
+
+def copick(*points: dict[str, Any]) -> dict[str, Any]:
+    return {"pickable_object_name": "ribosome", "unit": "angstrom", "points": list(points)}
+
+
+def test_picks_check_that_their_arrays_fit_together() -> None:
+    with pytest.raises(InputError, match="one label and one score each"):
+        Picks(position_zyx_angstrom=np.zeros((2, 3)), label=np.zeros(3, dtype=np.int64))
+    with pytest.raises(InputError, match="1 picks have a position that is not finite"):
+        Picks(position_zyx_angstrom=np.array([[1.0, np.nan, 2.0]]), label=np.array([0]))
+    with pytest.raises(InputError, match="labels run from 0 to 5, got 6 to 6"):
+        Picks(position_zyx_angstrom=np.zeros((1, 3)), label=np.array([6]))
+    with pytest.raises(InputError, match="labels run from 0 to 5, got -1 to 2"):
+        Picks(position_zyx_angstrom=np.zeros((2, 3)), label=np.array([-1, 2]))
+    with pytest.raises(InputError, match="orientations must be of shape"):
+        Picks(position_zyx_angstrom=np.zeros((2, 3)), label=np.array([0, 1]), orientation_zyx=np.eye(3)[None])
+
+
+def test_selected_picks_keep_all_that_belongs_to_them() -> None:
+    picks = make_picks([0, 3, 5, 3], with_orientation=True)
+    chosen = picks.select(picks.label == 3)
+    assert len(chosen) == 2
+    assert picks.orientation_zyx is not None
+    assert chosen.orientation_zyx is not None
+    np.testing.assert_array_equal(chosen.position_zyx_angstrom, picks.position_zyx_angstrom[[1, 3]])
+    np.testing.assert_array_equal(chosen.score, picks.score[[1, 3]])
+    np.testing.assert_array_equal(chosen.orientation_zyx, picks.orientation_zyx[[1, 3]])
+
+
+def test_concatenated_picks_come_in_the_order_of_the_parts() -> None:
+    first, second = make_picks([0, 3], with_orientation=True), make_picks([5], seed=1, with_orientation=True)
+    together = concatenate([first, make_picks([]), second])
+    assert together.label.tolist() == [0, 3, 5]
+    np.testing.assert_array_equal(together.position_zyx_angstrom[2], second.position_zyx_angstrom[0])
+    np.testing.assert_array_equal(together.score[:2], first.score)
+    assert together.orientation_zyx is not None
+    assert together.orientation_zyx.shape == (3, 3, 3)
+    assert concatenate([first, make_picks([1])]).orientation_zyx is None
+    assert len(concatenate([])) == 0
+
+
+def test_copick_files_keep_positions_labels_and_orientations(tmp_path: Path) -> None:
+    picks = make_picks([0, 0, 2, 5], with_orientation=True)
+    write_copick(tmp_path / "TS_1" / "Picks", picks, "TS_1")
+    again = read_copick(tmp_path / "TS_1" / "Picks")
+    np.testing.assert_array_equal(again.position_zyx_angstrom, picks.position_zyx_angstrom)
+    np.testing.assert_array_equal(again.label, picks.label)
+    np.testing.assert_array_equal(again.score, np.ones(4))
+    assert again.orientation_zyx is not None
+    assert picks.orientation_zyx is not None
+    np.testing.assert_array_equal(again.orientation_zyx, picks.orientation_zyx)
+
+
+def test_the_files_have_the_form_of_the_competitions(tmp_path: Path) -> None:
+    rotation_zyx = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # of x to y, of y to -x
+    picks = Picks(
+        position_zyx_angstrom=np.array([[604.1671, 5915.906, 468.514]]),
+        label=np.array([0]),
+        orientation_zyx=rotation_zyx[None],
+    )
+    write_copick(tmp_path, picks, "TS_5_4")
+    assert sorted(file.stem for file in tmp_path.iterdir()) == sorted(PARTICLE_NAMES)
+    content = json.loads((tmp_path / "apo-ferritin.json").read_text())
+    assert list(content) == [
+        "pickable_object_name",
+        "user_id",
+        "session_id",
+        "run_name",
+        "voxel_spacing",
+        "unit",
+        "points",
+        "trust_orientation",
+    ]
+    assert content | {"points": []} == {
+        "pickable_object_name": "apo-ferritin",
+        "user_id": "curation",
+        "session_id": "0",
+        "run_name": "TS_5_4",
+        "voxel_spacing": None,
+        "unit": "angstrom",
+        "points": [],
+        "trust_orientation": True,
+    }
+    assert content["points"] == [
+        {
+            "location": {"x": 468.514, "y": 5915.906, "z": 604.167},
+            "transformation_": [[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+            "instance_id": 0,
+        }
+    ]
+    assert json.loads((tmp_path / "ribosome.json").read_text())["points"] == []
+
+
+def test_identities_alone_mean_that_orientations_are_not_known(tmp_path: Path) -> None:
+    write_copick(tmp_path, make_picks([1, 4]), "TS_1")
+    assert json.loads((tmp_path / "thyroglobulin.json").read_text())["trust_orientation"] is False
+    assert read_copick(tmp_path).orientation_zyx is None
+
+
+def test_one_known_orientation_makes_the_identities_known_too(tmp_path: Path) -> None:
+    orientation = np.stack([np.eye(3), Rotation.from_euler("z", 30, degrees=True).as_matrix()])
+    picks = Picks(position_zyx_angstrom=np.ones((2, 3)), label=np.array([0, 3]), orientation_zyx=orientation)
+    write_copick(tmp_path, picks, "TS_1")
+    again = read_copick(tmp_path)
+    assert again.orientation_zyx is not None
+    np.testing.assert_allclose(again.orientation_zyx, orientation)
+
+
+def test_a_run_without_particles_is_read_as_empty(tmp_path: Path) -> None:
+    write_copick(tmp_path, make_picks([]), "TS_1")
+    assert len(read_copick(tmp_path)) == 0
+
+
+def test_a_point_without_transformation_has_no_orientation(tmp_path: Path) -> None:
+    picks = read_copick(save(tmp_path, copick({"location": {"x": 1, "y": 2.5, "z": 3}})))
+    np.testing.assert_array_equal(picks.position_zyx_angstrom, [[3, 2.5, 1]])
+    assert picks.label.tolist() == [3]
+    assert picks.orientation_zyx is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"points": [', "not a copick picks file"),
+        ([1, 2], "not a copick picks file"),
+        ({"unit": "angstrom"}, "lacks the field 'points'"),
+        (copick({"instance_id": 0}), "lacks the field 'location'"),
+        (copick({"location": {"x": 1, "y": 2}}), "lacks the field 'z'"),
+        (copick({"location": {"x": 1, "y": 2, "z": "near"}}), "not a copick picks file"),
+        (copick({"location": {"x": 1, "y": 2, "z": None}}), "not a copick picks file|not finite"),
+        (copick({"location": {"x": 1, "y": 2, "z": float("nan")}}), "1 of 1 points have a location that is not finite"),
+        (copick({"location": {"x": 1, "y": float("inf"), "z": 0}}), "1 of 1 points have a location that is not finite"),
+        (copick({"location": {"x": 1, "y": 2, "z": 3}, "transformation_": [[1]]}), "not a copick picks file"),
+        (
+            copick({"location": {"x": 1, "y": 2, "z": 3}, "transformation_": (2 * np.eye(4)).tolist()}),
+            "1 of 1 points have a transformation_ that is not a rotation",
+        ),
+        (copick() | {"unit": "pixel"}, "expected positions in angstrom, got 'pixel'"),
+    ],
+)
+def test_files_that_are_no_copick_picks_are_refused(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        read_copick(save(tmp_path, content))
+    assert str(tmp_path / "ribosome.json") in str(caught.value)
+
+
+def test_a_transformation_that_moves_the_point_is_refused(tmp_path: Path) -> None:
+    moved = np.eye(4)
+    moved[0, 3] = 5.0
+    point = {"location": {"x": 1, "y": 2, "z": 3}, "transformation_": moved.tolist()}
+    with pytest.raises(InputError, match="not a rotation"):
+        read_copick(save(tmp_path, copick(point)))
+
+
+def test_a_file_named_after_no_particle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"proteasome\.json: .*unknown particle 'proteasome'"):
+        read_copick(save(tmp_path, copick(), "proteasome.json"))
+
+
+def test_a_folder_without_picks_is_refused(tmp_path: Path) -> None:
+    for directory in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(InputError, match="holds no picks"):
+            read_copick(directory)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        write_copick(tmp_path / "file" / "Picks", make_picks([0]), "TS_1")
+
+
+def test_picks_outside_the_volume_are_refused() -> None:
+    def at(*position_zyx: float) -> Picks:
+        return Picks(position_zyx_angstrom=np.array([position_zyx]), label=np.array([0]))
+
+    shape_zyx, voxel_angstrom = (5, 7, 9), 10.0
+    check_inside(at(-5, 0, 0), shape_zyx, voxel_angstrom, "TS_1")
+    check_inside(at(45, 65, 85), shape_zyx, voxel_angstrom, "TS_1")
+    check_inside(make_picks([]), shape_zyx, voxel_angstrom, "TS_1")
+    for position in ((46, 0, 0), (0, 66, 0), (0, 0, 86), (0, 0, -6)):
+        with pytest.raises(InputError, match=r"TS_1: 1 of 1 picks lie outside the volume of \(5, 7, 9\) voxels"):
+            check_inside(at(*position), shape_zyx, voxel_angstrom, "TS_1")

@@ -1,0 +1,140 @@
+"""Every form of directory in which tomograms and picks are found."""
+
+from pathlib import Path
+
+import pytest
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.runs import find_picks, find_runs
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Path:
+    """A training set of three runs in the competition's layout; TS_6_4 has no picks."""
+    for run in ("TS_6_4", "TS_5_4", "TS_99_9"):
+        for name in ("wbp", "denoised", "isonetcorrected"):
+            add(tmp_path / "train/static/ExperimentRuns" / run / "VoxelSpacing10.000" / f"{name}.zarr")
+    for run in ("TS_5_4", "TS_99_9"):
+        add(tmp_path / "train/overlay/ExperimentRuns" / run / "Picks")
+    return tmp_path / "train"
+
+
+def add(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("form", [".", "static", "static/ExperimentRuns"])
+def test_runs_are_found_from_the_root_its_parent_and_its_folder_of_runs(train: Path, form: str) -> None:
+    runs = find_runs(train / form)
+    assert [run.name for run in runs] == ["TS_5_4", "TS_6_4", "TS_99_9"]
+    for run in runs:
+        assert run.tomogram_path == train / f"static/ExperimentRuns/{run.name}/VoxelSpacing10.000/denoised.zarr"
+    picks = [train / "overlay/ExperimentRuns" / name / "Picks" for name in ("TS_5_4", "TS_99_9")]
+    assert [run.picks_directory for run in runs] == [picks[0], None, picks[1]]
+
+
+@pytest.mark.parametrize("form", ["", "VoxelSpacing10.000", "VoxelSpacing10.000/denoised.zarr"])
+def test_one_run_is_found_from_its_folder_its_spacing_and_its_file(train: Path, form: str) -> None:
+    [run] = find_runs(str(train / "static/ExperimentRuns/TS_99_9" / form))
+    assert run.name == "TS_99_9"
+    assert run.tomogram_path == train / "static/ExperimentRuns/TS_99_9/VoxelSpacing10.000/denoised.zarr"
+    assert run.picks_directory == train / "overlay/ExperimentRuns/TS_99_9/Picks"
+
+
+def test_relative_paths_name_runs_too(train: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(train / "static/ExperimentRuns/TS_5_4")
+    assert find_runs(".")[0].name == "TS_5_4"
+    assert [run.name for run in find_runs("..")] == ["TS_5_4", "TS_6_4", "TS_99_9"]
+
+
+def test_a_link_to_a_run_keeps_its_own_name(train: Path, tmp_path: Path) -> None:
+    (add(tmp_path / "ExperimentRuns") / "linked").symlink_to(train / "static/ExperimentRuns/TS_5_4")
+    assert [run.name for run in find_runs(tmp_path / "ExperimentRuns")] == ["linked"]
+
+
+def test_the_wanted_type_is_taken_else_the_cleanest_else_the_first(
+    train: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def taken(run: Path, tomogram_type: str) -> str:
+        return find_runs(run, tomogram_type=tomogram_type)[0].tomogram_path.name
+
+    run = train / "static/ExperimentRuns/TS_5_4"
+    assert taken(run, "wbp") == "wbp.zarr"
+    assert caplog.text == ""
+    assert taken(run, "ctfdeconvolved") == "denoised.zarr"
+    assert "has no tomogram of type ctfdeconvolved; denoised.zarr is taken" in caplog.text
+    (run / "VoxelSpacing10.000/denoised.zarr").rmdir()
+    assert taken(run, "denoised") == "isonetcorrected.zarr"
+    for name in ("sirt", "mine"):
+        add(tmp_path / "run/VoxelSpacing10.000" / f"{name}.zarr")
+    assert taken(tmp_path / "run", "denoised") == "mine.zarr"
+
+
+def test_the_smallest_voxels_are_preferred_among_equal_types(tmp_path: Path) -> None:
+    for spacing in ("20.000", "9.500", "10.000"):
+        add(tmp_path / f"run/VoxelSpacing{spacing}/denoised.zarr")
+    assert find_runs(tmp_path / "run")[0].tomogram_path.parent.name == "VoxelSpacing9.500"
+
+
+def test_a_run_without_its_tomogram_is_listed_so_that_it_can_be_named(train: Path) -> None:
+    for name in ("wbp", "denoised", "isonetcorrected"):
+        (train / f"static/ExperimentRuns/TS_6_4/VoxelSpacing10.000/{name}.zarr").rmdir()
+    runs = find_runs(train)
+    assert [run.tomogram_path.exists() for run in runs] == [True, False, True]
+    assert runs[1].tomogram_path.name == "denoised.zarr"
+
+
+def test_a_folder_of_files_gives_a_run_for_each(tmp_path: Path) -> None:
+    add(tmp_path / "b.zarr")
+    add(tmp_path / ".c.zarr.1234.partial")
+    (tmp_path / "a.mrc").touch()
+    (tmp_path / "notes.txt").touch()
+    assert [(run.name, run.tomogram_path.name) for run in find_runs(tmp_path)] == [("a", "a.mrc"), ("b", "b.zarr")]
+    assert [run.name for run in find_runs(tmp_path / "a.mrc")] == ["a"]
+    (tmp_path / "b.mrc").touch()
+    with pytest.raises(InputError, match="two tomograms named 'b'"):
+        find_runs(tmp_path)
+
+
+def test_picks_in_the_run_itself_are_found(tmp_path: Path) -> None:
+    add(tmp_path / "ExperimentRuns/TS_1/VoxelSpacing10.000/denoised.zarr")
+    picks = add(tmp_path / "ExperimentRuns/TS_1/Picks")
+    assert find_runs(tmp_path)[0].picks_directory == picks
+    assert find_picks(tmp_path) == {"TS_1": picks}
+
+
+def test_directories_without_tomograms_are_refused(tmp_path: Path, train: Path) -> None:
+    with pytest.raises(InputError, match="absent: does not exist"):
+        find_runs(tmp_path / "absent")
+    with pytest.raises(InputError, match="holds no tomogram; expected ExperimentRuns"):
+        find_runs(train / "overlay")
+    with pytest.raises(InputError, match="holds no tomogram"):
+        find_runs(add(tmp_path / "TS_1/VoxelSpacing10.000"))
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match="holds no tomogram"):
+        find_runs(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("form", [".", "overlay", "overlay/ExperimentRuns", "static", "static/ExperimentRuns"])
+def test_picks_are_found_with_and_without_tomograms(train: Path, form: str) -> None:
+    root = train / "overlay/ExperimentRuns"
+    assert find_picks(train / form) == {run: root / run / "Picks" for run in ("TS_5_4", "TS_99_9")}
+
+
+def test_the_picks_of_one_run_are_found(train: Path) -> None:
+    run = train / "overlay/ExperimentRuns/TS_5_4"
+    assert find_picks(run) == find_picks(run / "Picks") == {"TS_5_4": run / "Picks"}
+    assert find_picks(train / "static/ExperimentRuns/TS_5_4") == {"TS_5_4": run / "Picks"}
+
+
+def test_runs_without_picks_are_left_out_with_a_note(train: Path, caplog: pytest.LogCaptureFixture) -> None:
+    find_picks(train / "static")
+    assert "1 of 3 runs have no picks and are left out" in caplog.text
+
+
+def test_directories_without_picks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no picks; expected ExperimentRuns"):
+        find_picks(tmp_path)
+    with pytest.raises(InputError, match="not a folder"):
+        find_picks(tmp_path / "absent")
