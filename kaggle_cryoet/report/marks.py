@@ -4,7 +4,7 @@ Positions are `(n, 2)` xy, lengths are pixels, colours are one for each position
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from kaggle_cryoet.report.style import DARK, points
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import Collection
-    from matplotlib.text import Text
 
 LINE = 2.8
 """Width of lines, in pixels."""
@@ -51,41 +50,67 @@ def dots(axes: "Axes", position: NDArray[np.float64], colours: Sequence[str]) ->
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Circle
 
-    circles = [Circle((x, y), 1.4 * LINE) for x, y in position.tolist()]
+    circles = [Circle((x, y), 1.2 * LINE) for x, y in position.tolist()]
     _add(axes, PatchCollection(circles, facecolors=list(colours), linewidths=0))
 
 
 def pluses(axes: "Axes", position: NDArray[np.float64]) -> None:
     """True centres."""
-    _strokes(axes, position, 8.0 * np.eye(2), DARK.text)
+    strokes(axes, position, 7.5 * np.eye(2), DARK.text)
 
 
 def crosses(axes: "Axes", position: NDArray[np.float64]) -> None:
     """Centres of false positives."""
-    _strokes(axes, position, 8.0 * np.array([[1.0, 1.0], [1.0, -1.0]]), DARK.wrong)
+    strokes(axes, position, 7.5 * np.array([[1.0, 1.0], [1.0, -1.0]]), DARK.wrong)
 
 
-def write(axes: "Axes", x: float, y: float, text: str, *, size: float = 20, colour: str = DARK.text, align: str = "left") -> "Text":
+def write(
+    axes: "Axes",
+    x: float,
+    y: float,
+    text: str,
+    *,
+    size: float = 20,
+    colour: str = DARK.text,
+    align: Literal["left", "center", "right"] = "left",
+    bold: bool = False,
+    halo: bool = False,
+) -> None:
     """One line of text whose middle is at the height y, of a size in pixels; taken as it is, never as a formula."""
-    return axes.text(
-        x, y, text, fontsize=points(size), color=colour, ha=align, va="center_baseline", parse_math=False, clip_on=True
+    from matplotlib.patheffects import withStroke
+
+    weight = "bold" if bold else "normal"
+    written = axes.text(
+        x, y, text, fontsize=points(size), color=colour, ha=align, va="center", fontweight=weight, parse_math=False
     )
+    if halo:
+        written.set_path_effects([withStroke(linewidth=points(3.0), foreground=HALO)])
 
 
-def _strokes(axes: "Axes", position: NDArray[np.float64], half: NDArray[np.float64], colour: str) -> None:
-    """Lines through each position, from its difference with each of `(k, 2)` vectors to its sum with them."""
-    from matplotlib.collections import LineCollection
+def strokes(
+    axes: "Axes",
+    position: NDArray[np.float64],
+    half: NDArray[np.float64],
+    colour: str,
+    *,
+    width: float = LINE,
+) -> None:
+    """At each position the straight lines to both sides of it by each of `(k, 2)` vectors."""
+    from matplotlib.collections import PathCollection
+    from matplotlib.path import Path
 
-    middle = position[:, None]  # (n, 1, xy)
-    ends = np.stack([middle - half, middle + half], axis=2)  # (n, k, end, xy)
-    _add(axes, LineCollection(list(ends.reshape(-1, 2, 2)), colors=colour, linewidths=points(1.15 * LINE)))
+    ends = np.stack([-half, half], axis=1).reshape(-1, 2)  # (2 k, xy)
+    codes = [Path.MOVETO, Path.LINETO] * len(half)
+    # one path for all lines of a mark: its halo never covers one of them
+    marks = [Path(middle + ends, codes) for middle in position]
+    _add(axes, PathCollection(marks, facecolors="none", edgecolors=colour, linewidths=points(width)))
 
 
 def _add(axes: "Axes", marks: "Collection") -> None:
-    """Add marks with a halo to axes whose limits stay as they are."""
+    """Add marks with a halo above all that was added before, to axes whose limits stay as they are."""
     from matplotlib.patheffects import withStroke
 
-    # a width of 0 is that of filled marks, whose halo is an edge around them
-    width = max(float(marks.get_linewidth()[0]), 0.0) + points(2.6)
+    width = float(np.max(marks.get_linewidth())) + points(2.6)
     marks.set_path_effects([withStroke(linewidth=width, foreground=HALO)])
+    marks.set_zorder(3)  # patches and lines have different ones otherwise
     axes.add_collection(marks, autolim=False)

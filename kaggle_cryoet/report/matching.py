@@ -59,9 +59,7 @@ def confusion_matrix(found: Picks, truth: Picks) -> NDArray[np.int64]:
     return matrix
 
 
-def _distances(
-    found: Picks, truth: Picks, *, same_type: bool
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _distances(found: Picks, truth: Picks, *, same_type: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """`(k,)` indices of found particles near true ones, and `(k, m)` distances in Å, infinite where out of reach."""
     from scipy.spatial import KDTree
     from scipy.spatial.distance import cdist

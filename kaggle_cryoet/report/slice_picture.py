@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from kaggle_cryoet.geometry import angstrom_to_index
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.report.marks import crosses, dots, pluses, rings, write
+from kaggle_cryoet.report.marks import crosses, dots, pluses, rings, strokes, write
 from kaggle_cryoet.report.matching import Matching
 from kaggle_cryoet.report.style import DARK, new_figure
 from kaggle_cryoet.tomogram import Tomogram
@@ -155,11 +155,46 @@ def _draw_particles(
 
 
 def _draw_scale_bar(axes: "Axes", layout: Layout, voxel_angstrom: float) -> None:
-    """White bar with its length at the lower left of the slice."""
+    """White bar with its length at the lower left of the slice, if any of the lengths fits."""
     pixels_per_nm = 10 / voxel_angstrom * layout.pixels_per_voxel
     fitting = [length for length in SCALE_BARS_NM if length * pixels_per_nm <= (layout.right - layout.left) / 4]
     if not fitting:
         return
-    from matplotlib.patches import Rectangle
-    x, y, length = layout.left + MARGIN, layout.bottom - MARGIN, fitting[-1] * pixels_per_nm
-    ...
+    left, y, length = layout.left + MARGIN, layout.bottom - MARGIN, fitting[-1] * pixels_per_nm
+    strokes(axes, np.array([[left + length / 2, y]]), np.array([[length / 2, 0.0]]), DARK.text, width=6.0)
+    write(axes, left + length / 2, y - 20, f"{fitting[-1]} nm", size=20, align="center", halo=True)
+
+
+def _draw_header(paper: "Axes", tomogram: Tomogram, z: int, counts: dict[str, int]) -> None:
+    """Name and slice at the left, what is seen at the right."""
+    y = HEADER / 2
+    place = f"slice {z} of {len(tomogram.data)}   z = {z * tomogram.voxel_angstrom / 10:.1f} nm"
+    write(paper, MARGIN, y, tomogram.name, size=26, bold=True)
+    write(paper, WIDTH / 2, y, place, size=20, colour=DARK.muted, align="center")
+    said = "   ".join(f"{number} {what}" for what, number in counts.items())
+    write(paper, WIDTH - MARGIN, y, said, size=22, align="right")
+
+
+def _draw_legend(paper: "Axes", layout: Layout, *, labelled: bool) -> None:
+    """Two rows below the slice: the types by colour, then what the marks mean."""
+    top, row, column, radius = layout.bottom + 34, 44, 252, np.array([11.0])
+    for label, name in enumerate(PARTICLE_NAMES):
+        place = np.array([[MARGIN + 12 + column * (label % 3), top + row * (label // 3)]])
+        rings(paper, place, radius, [DARK.particles[label]])
+        write(paper, place[0, 0] + 24, place[0, 1], name)
+    from_left = MARGIN + 12 + 3 * column + 40
+    places = np.array([[[from_left + 230 * i, top + row * j]] for j in range(2) for i in range(2)])
+    gray = [DARK.muted]
+    if not labelled:
+        rings(paper, places[0], radius, gray)
+        dots(paper, places[0], gray)
+        write(paper, places[0, 0, 0] + 24, top, "found")
+        return
+    rings(paper, places[0], radius, gray)
+    dots(paper, places[0], gray)
+    rings(paper, places[1], radius, gray, dashed=True)
+    rings(paper, places[2], radius, gray)
+    crosses(paper, places[2])
+    pluses(paper, places[3])
+    for place, text in zip(places[:, 0], ("hit", "missed", "false positive", "true centre"), strict=True):
+        write(paper, place[0] + 24, place[1], text)

@@ -25,6 +25,8 @@ class Theme:
     """Of what is to be read."""
     muted: str
     """Of what explains it."""
+    faint: str
+    """Of zeros."""
     rule: str
     """Of lines that divide."""
     accent: str
@@ -42,6 +44,7 @@ LIGHT = Theme(
     surface="#ffffff",
     text="#1b1f24",
     muted="#5b6470",
+    faint="#b4bac2",
     rule="#dde1e6",
     accent="#2c6aa6",
     wrong="#c0390b",
@@ -53,6 +56,7 @@ DARK = Theme(
     surface="#191d23",
     text="#e8eaed",
     muted="#9aa4b0",
+    faint="#525b66",
     rule="#2d333b",
     accent="#5b9bd8",
     wrong="#ff6a45",

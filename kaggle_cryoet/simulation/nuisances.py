@@ -1,7 +1,8 @@
 """Everything about a simulated tomogram that is not its labels: a distribution for each, drawn once per tomogram.
 
-`Nuisances` holds one tomogram's draw, `NuisanceRanges` the distributions. `TRAINING` covers what the public slices of the
-competition's denoised tomograms show; `SHIFTED` lies partly outside it and is meant for testing only.
+`Nuisances` holds one tomogram's draw, `NuisanceRanges` the distributions. `TRAINING` covers what the public slices and
+picks of the competition's tomograms show, and more to either side; `SHIFTED` lies partly outside it and is meant for
+testing only.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -17,14 +18,22 @@ class Nuisances:
 
     ice_thickness_angstrom: float
     """Thickness of the ice slab that holds the specimen."""
-    ice_slope: float
-    """Slope of the slab, rise over run."""
+    ice_slope_y: float
+    """Rise of the slab along y, in voxels per voxel."""
+    ice_slope_x: float
+    """Rise of the slab along x."""
+    ice_offset: float
+    """Height of the slab's middle over the middle of the volume, relative to the volume's depth."""
+    interface_fraction: float
+    """Share of the particles that lie at one of the two surfaces of the ice."""
     particle_density: float
     """Numbers of labelled particles per volume, relative to the competition's training tomograms."""
-    cluster_fraction: float
-    """Share of particles placed in contact with one of their own kind."""
+    clustering: float
+    """Share of particles placed in contact with one of their own kind, relative to that of the real ones."""
     lysate_per_cubic_micrometre: float
-    """Small unlabelled proteins (15 to 300 kDa) in the ice."""
+    """Small unlabelled proteins (15 to 500 kDa) in the ice."""
+    lysate_clustered: float
+    """Share of them that lie in loose groups."""
     distractors_per_cubic_micrometre: float
     """Large unlabelled complexes in the ice."""
     aggregates_per_cubic_micrometre: float
@@ -33,20 +42,22 @@ class Nuisances:
     """Closed membranes, empty or filled."""
     filaments_per_cubic_micrometre: float
     """Thin filaments."""
-    carbon_probability: float
-    """Chance that the edge of the carbon film's hole crosses the field of view."""
     gold_per_cubic_micrometre: float
     """Fiducial beads or contaminations as dense."""
+    contaminations_per_square_micrometre: float
+    """Ice crystals and dirt on the surfaces of the ice."""
+    carbon_edge: bool
+    """Whether the edge of the carbon film's hole crosses the field of view."""
     cargo_fraction: float
     """RNA inside virus-like particles, as a share of the mass of their shell."""
     defocus_angstrom: float
     """Mean defocus of the tilt series, underfocus positive."""
     amplitude_contrast: float
     """Share of amplitude contrast in the contrast transfer function."""
-    phase_flipped: float
-    """Probability that the reconstruction's contrast transfer function was corrected by phase flipping."""
+    phase_flipped: bool
+    """Whether the contrast transfer function was corrected by phase flipping."""
     low_frequency_restoration: float
-    """How much of the transfer lost at low frequency a deconvolution brought back, 0 to 1."""
+    """How much of the transfer lost at low frequency the denoised reconstruction has back, 0 to 1."""
     envelope_angstrom_squared: float
     """B factor of the signal at no dose: motion, ice, misalignment."""
     damping_angstrom_squared_per_degree: float
@@ -54,28 +65,37 @@ class Nuisances:
     alignment_error_angstrom: float
     """Standard deviation of the shift of each tilt image."""
     tilt_range_degree: float
-    """The series runs from minus to plus this angle."""
+    """The series runs from minus to plus this angle, about `tilt_offset_degree`."""
+    tilt_offset_degree: float
+    """Pretilt of the specimen that the reconstruction did not take out."""
     tilt_step_degree: float
     """Angle between neighbouring tilt images."""
     tilt_weight_degree: float
     """Gaussian width of the weights of tilt images over their angle, in the reconstruction."""
+    dropped_tilts: float
+    """Share of the tilt images that were left out of the reconstruction."""
     signal_per_noise: float
-    """Contrast of protein over the noise of the reconstruction, in units of its calibration to real slices."""
+    """Contrast of protein over the noise of the denoised reconstruction, in units of its calibration to real slices."""
     cutoff_per_voxel: float
     """Spatial frequency at which the denoised amplitude falls to exp(-1/2), in cycles per voxel of 10 Å."""
     cutoff_exponent: float
     """Steepness of that fall."""
     coring: float
     """Share of the weak, noise-like amplitudes that the denoiser took away, 0 to 1."""
+    bright_suppression: float
+    """Share that the denoiser took away of what is brighter than noise: it learned that all structures are dark."""
     fixed_pattern: float
     """Slow changes of the background over the field: extra noise below 0.05 cycles per voxel, over the white noise."""
-    uncovered_border: float
-    """Probability that a border of the field lies outside some of the tilt images."""
+    uncovered_border: bool
+    """Whether a border of the field lies outside some of the tilt images."""
+    background_spread: float
+    """1.4826 times the median absolute deviation of the stored intensities."""
 
     def __post_init__(self) -> None:
-        """Check that every value is finite and not negative."""
+        """Check that every value is finite, and not negative unless it is a slope or an offset."""
+        signed = ("ice_slope_y", "ice_slope_x", "ice_offset", "tilt_offset_degree")
         for name, value in asdict(self).items():
-            if not np.isfinite(value) or (value < 0 and name != "ice_slope"):
+            if not np.isfinite(value) or (value < 0 and name not in signed):
                 raise InputError(f"{name} must be a finite number that is not negative, got {value}")
 
 
@@ -94,38 +114,58 @@ class Uniform:
         return float(rng.uniform(self.low, self.high))
 
 
+@dataclass(frozen=True)
+class Chance:
+    """True with a probability."""
+
+    probability: float
+
+    def draw(self, rng: np.random.Generator) -> bool:
+        """One outcome."""
+        return bool(rng.random() < self.probability)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NuisanceRanges:
     """The distribution of each field of `Nuisances`; the fields mean the same."""
 
-    ice_thickness_angstrom: Uniform = Uniform(900, 1700)
-    ice_slope: Uniform = Uniform(-0.1, 0.1)
+    ice_thickness_angstrom: Uniform = Uniform(750, 1600)
+    ice_slope_y: Uniform = Uniform(-0.1, 0.1)
+    ice_slope_x: Uniform = Uniform(-0.1, 0.1)
+    ice_offset: Uniform = Uniform(-0.18, 0.06)
+    interface_fraction: Uniform = Uniform(0.0, 0.4)
     particle_density: Uniform = Uniform(0.7, 1.5)
-    cluster_fraction: Uniform = Uniform(0.1, 0.5)
-    lysate_per_cubic_micrometre: Uniform = Uniform(5e3, 8e4, log=True)
+    clustering: Uniform = Uniform(0.3, 1.4)
+    lysate_per_cubic_micrometre: Uniform = Uniform(2e4, 5e5, log=True)
+    lysate_clustered: Uniform = Uniform(0.0, 0.6)
     distractors_per_cubic_micrometre: Uniform = Uniform(30, 600, log=True)
     aggregates_per_cubic_micrometre: Uniform = Uniform(10, 300, log=True)
     vesicles_per_cubic_micrometre: Uniform = Uniform(5, 120, log=True)
     filaments_per_cubic_micrometre: Uniform = Uniform(0.5, 30, log=True)
-    carbon_probability: Uniform = Uniform(0.35, 0.35)
     gold_per_cubic_micrometre: Uniform = Uniform(0.2, 6, log=True)
+    contaminations_per_square_micrometre: Uniform = Uniform(0.1, 6, log=True)
+    carbon_edge: Chance = Chance(0.4)
     cargo_fraction: Uniform = Uniform(0.3, 1.0)
-    defocus_angstrom: Uniform = Uniform(15000, 45000)
+    defocus_angstrom: Uniform = Uniform(12000, 45000)
     amplitude_contrast: Uniform = Uniform(0.06, 0.14)
-    phase_flipped: Uniform = Uniform(0.7, 0.7)
+    phase_flipped: Chance = Chance(0.7)
     low_frequency_restoration: Uniform = Uniform(0.0, 0.2)
     envelope_angstrom_squared: Uniform = Uniform(0, 900)
     damping_angstrom_squared_per_degree: Uniform = Uniform(0, 40)
     alignment_error_angstrom: Uniform = Uniform(0, 12)
     tilt_range_degree: Uniform = Uniform(43, 52)
+    tilt_offset_degree: Uniform = Uniform(-3, 3)
     tilt_step_degree: Uniform = Uniform(2.8, 3.2)
     tilt_weight_degree: Uniform = Uniform(22, 45)
+    dropped_tilts: Uniform = Uniform(0, 0.1)
     signal_per_noise: Uniform = Uniform(0.8, 2.8, log=True)
     cutoff_per_voxel: Uniform = Uniform(0.22, 0.36)
     cutoff_exponent: Uniform = Uniform(2.4, 4.5)
     coring: Uniform = Uniform(0.0, 0.65)
+    bright_suppression: Uniform = Uniform(0.0, 0.9)
     fixed_pattern: Uniform = Uniform(0.0, 2.0)
-    uncovered_border: Uniform = Uniform(0.4, 0.4)
+    uncovered_border: Chance = Chance(0.4)
+    background_spread: Uniform = Uniform(3.5e-6, 5.2e-6)
 
     def draw(self, rng: np.random.Generator) -> Nuisances:
         """One tomogram's nuisances, field by field in their order."""
@@ -137,7 +177,7 @@ TRAINING = NuisanceRanges()
 SHIFTED = NuisanceRanges(
     ice_thickness_angstrom=Uniform(1500, 1800),
     particle_density=Uniform(1.6, 2.2),
-    lysate_per_cubic_micrometre=Uniform(9e4, 1.4e5, log=True),
+    lysate_per_cubic_micrometre=Uniform(5e5, 7e5, log=True),
     distractors_per_cubic_micrometre=Uniform(600, 900, log=True),
     defocus_angstrom=Uniform(50000, 65000),
     signal_per_noise=Uniform(0.6, 0.8, log=True),

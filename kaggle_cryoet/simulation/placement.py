@@ -1,5 +1,6 @@
 """Where particles lie: inside the ice, alone or in contact with one of their kind, never in one another."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,10 +8,17 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 
+CONTACT_SPREAD = 1.2
+"""Particles in contact lie up to this many diameters apart."""
+INTERFACE_SHARE = 0.08
+"""Depth of the layer at a surface of the ice, relative to its thickness."""
+MOST_PACKED = 0.35
+"""Share of the volume that balls laid down at random can fill (random sequential adsorption ends at 0.38)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Slab:
-    """The ice: a slab across the whole field, sloped and bent about the middle of the volume."""
+    """The ice: a slab across the whole field, sloped about the middle of the volume."""
 
     shape_zyx: tuple[int, int, int]
     """Shape of the volume in voxels."""
@@ -22,21 +30,29 @@ class Slab:
     """Height of its middle over the middle of the volume, at the centre of the field."""
 
     def middle(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Height z of the slab's middle, in voxels, at `y`, `x`."""
+        """Height z of the slab's middle, in voxels, at `y`, `x`; never in the outer quarters of the volume."""
         depth, height, width = self.shape_zyx
         tilt = (y - height / 2) * self.slope_yx[0] + (x - width / 2) * self.slope_yx[1]
         return np.asarray(np.clip(depth / 2 + self.offset_voxels + tilt, depth * 0.25, depth * 0.75))
 
-    def draw(self, count: int, margin_voxels: float, rng: np.random.Generator) -> NDArray[np.float64]:
-        """`(count, 3)` uniform positions zyx that lie `margin_voxels` inside the ice and inside the volume."""
+    def draw(
+        self, count: int, margin_voxels: float, rng: np.random.Generator, *, interface_fraction: float = 0.0
+    ) -> NDArray[np.float64]:
+        """`(count, 3)` positions zyx that lie `margin_voxels` inside the ice and inside the volume.
+
+        Uniform but for a share `interface_fraction`, which lies as close to either surface as the margin allows.
+        """
         depth, height, width = self.shape_zyx
-        y = rng.uniform(0, height - 1, count)
-        x = rng.uniform(0, width - 1, count)
+        y, x = rng.uniform(0, height - 1, count), rng.uniform(0, width - 1, count)
         middle = self.middle(y, x)
+        margin = min(margin_voxels, depth / 2 - 0.5)
         half = max(self.thickness_voxels / 2 - margin_voxels, 0.5)
-        low = np.maximum(middle - half, min(margin_voxels, depth / 2 - 0.5))
-        high = np.minimum(middle + half, depth - 1 - min(margin_voxels, depth / 2 - 0.5))
-        return np.stack([rng.uniform(np.minimum(low, high), np.maximum(low, high)), y, x], axis=1)
+        low = np.clip(middle - half, margin, depth - 1 - margin)
+        high = np.clip(middle + half, margin, depth - 1 - margin)
+        share = rng.random(count)
+        at_interface = rng.random(count) < interface_fraction
+        share = np.where(at_interface, np.where(share < 0.5, 0.0, 1.0) + (0.5 - share) * 2 * INTERFACE_SHARE, share)
+        return np.stack([low + np.clip(share, 0, 1) * (high - low), y, x], axis=1)
 
     def contains(self, position: NDArray[np.float64]) -> NDArray[np.bool_]:
         """`(n,)` whether `(n, 3)` positions zyx are inside the ice and the volume."""
@@ -49,72 +65,104 @@ class Occupancy:
     """Balls placed so far, in a grid of cells as wide as the largest ball's diameter."""
 
     def __init__(self, largest_radius: float) -> None:
-        self.cell = 2.0 * largest_radius
-        self.balls: dict[tuple[int, int, int], list[tuple[float, float, float, float]]] = {}
-
-    def _key(self, position: NDArray[np.float64]) -> tuple[int, int, int]:
-        z, y, x = np.floor(position / self.cell).astype(int)
-        return int(z), int(y), int(x)
+        self._cell = 2.0 * largest_radius
+        self._balls: dict[tuple[int, int, int], list[tuple[float, float, float, float]]] = {}
 
     def is_free(self, position: NDArray[np.float64], radius: float) -> bool:
         """Whether a ball here would touch none that was placed."""
-        z, y, x = position
-        cell = self._key(position)
+        z, y, x = position.tolist()
+        cell_z, cell_y, cell_x = self._key(position)
         for dz in (-1, 0, 1):
             for dy in (-1, 0, 1):
                 for dx in (-1, 0, 1):
-                    for bz, by, bx, other in self.balls.get((cell[0] + dz, cell[1] + dy, cell[2] + dx), ()):
+                    for bz, by, bx, other in self._balls.get((cell_z + dz, cell_y + dy, cell_x + dx), ()):
                         if (bz - z) ** 2 + (by - y) ** 2 + (bx - x) ** 2 < (other + radius) ** 2:
                             return False
         return True
 
     def add(self, position: NDArray[np.float64], radius: float) -> None:
         """Place a ball."""
-        z, y, x = (float(value) for value in position)
-        self.balls.setdefault(self._key(position), []).append((z, y, x, radius))
+        z, y, x = position.tolist()
+        self._balls.setdefault(self._key(position), []).append((z, y, x, radius))
+
+    def _key(self, position: NDArray[np.float64]) -> tuple[int, int, int]:
+        z, y, x = np.floor(position / self._cell).astype(int).tolist()
+        return z, y, x
 
 
 def place(
-    counts: list[int],
-    radius_voxels: list[float],
+    counts: Sequence[int],
+    radius_voxels: Sequence[float],
     *,
     slab: Slab,
-    cluster_fraction: float,
+    contact_fraction: Sequence[float],
+    occupancy: Occupancy,
     rng: np.random.Generator,
+    interface_fraction: float = 0.0,
+    is_forbidden: Callable[[NDArray[np.float64], float], bool] | None = None,
     attempts: int = 200,
 ) -> list[NDArray[np.float64]]:
     """`(counts[k], 3)` positions zyx in voxels for each kind k, of which no two balls overlap.
 
-    Random sequential adsorption, largest kind first; a share `cluster_fraction` is tried at contact with a ball of the same
-    kind that is there already, up to a fifth of a diameter away.
+    Random sequential adsorption, largest kind first; a share `contact_fraction[k]` is tried at contact with a ball of the
+    same kind that is there already.
+
+    Parameters
+    ----------
+    counts, radius_voxels, contact_fraction
+        One entry per kind.
+    slab
+        The ice.
+    occupancy
+        Balls that are there already; receives the new ones.
+    rng
+        Source of all chance.
+    interface_fraction
+        Share of the particles at the surfaces of the ice.
+    is_forbidden
+        Whether a ball of a position and radius lies where none may.
+    attempts
+        Tries for each ball.
 
     Raises
     ------
     InputError
-        If a ball finds no free place in `attempts` tries: more particles were asked for than fit.
+        If more particles were asked for than fit: by their volume, or because a ball finds no place in `attempts` tries.
     """
-    occupied = Occupancy(max(radius_voxels, default=1.0))
+    _, height, width = slab.shape_zyx
+    share = sum(4.19 * n * r**3 for n, r in zip(counts, radius_voxels, strict=True))
+    share /= slab.thickness_voxels * height * width
+    if share > MOST_PACKED:
+        raise InputError(
+            f"the particles asked for would fill {100 * share:.0f} % of a slab of {height} x {width} voxels, "
+            f"{slab.thickness_voxels:.0f} thick; at most {100 * MOST_PACKED:.0f} % fit"
+        )
     placed: list[list[NDArray[np.float64]]] = [[] for _ in counts]
     for kind in sorted(range(len(counts)), key=lambda k: -radius_voxels[k]):
         radius = radius_voxels[kind]
         for number in range(counts[kind]):
             for _attempt in range(attempts):
-                if placed[kind] and rng.random() < cluster_fraction:
-                    direction = rng.normal(size=3)
-                    direction /= np.linalg.norm(direction)
-                    neighbour = placed[kind][rng.integers(len(placed[kind]))]
-                    position = neighbour + direction * 2.0 * radius * rng.uniform(1.001, 1.2)
+                if placed[kind] and rng.random() < contact_fraction[kind]:
+                    position = _beside(placed[kind][rng.integers(len(placed[kind]))], radius, rng)
                     if not slab.contains(position):
                         continue
                 else:
-                    position = slab.draw(1, min(radius, slab.thickness_voxels / 4), rng)[0]
-                if occupied.is_free(position, radius):
-                    occupied.add(position, radius)
+                    margin = min(radius, slab.thickness_voxels / 4)
+                    position = slab.draw(1, margin, rng, interface_fraction=interface_fraction)[0]
+                if occupancy.is_free(position, radius) and not (is_forbidden and is_forbidden(position, radius)):
+                    occupancy.add(position, radius)
                     placed[kind].append(position)
                     break
             else:
                 raise InputError(
                     f"only {number} of {counts[kind]} particles of radius {radius:.1f} voxels fit into a slab of "
-                    f"{slab.shape_zyx[1]} x {slab.shape_zyx[2]} voxels, {slab.thickness_voxels:.0f} thick"
+                    f"{height} x {width} voxels, {slab.thickness_voxels:.0f} thick"
                 )
     return [np.array(positions, dtype=np.float64).reshape(-1, 3) for positions in placed]
+
+
+def _beside(neighbour: NDArray[np.float64], radius: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """`(3,)` position zyx of a ball in contact, or nearly, with a ball of the same radius."""
+    direction = rng.normal(size=3)
+    distance = 2.0 * radius * rng.uniform(1.001, CONTACT_SPREAD)
+    return np.asarray(neighbour + direction * (distance / np.linalg.norm(direction)))

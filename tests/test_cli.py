@@ -1,0 +1,206 @@
+"""The command line as a user meets it: what it writes, what it says, and its exit status."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kaggle_cryoet.cli import main
+from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.submission import read_submission, write_submission
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Call the command line; returns exit status, standard output and standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["kaggle-cryoet", *(str(argument) for argument in arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def assert_one_clear_line(error: str, *words: str) -> None:
+    lines = [line for line in error.splitlines() if line.startswith("kaggle-cryoet:")]
+    assert len(lines) == 1, error
+    assert "Traceback" not in error
+    for word in words:
+        assert word in lines[0]
+
+
+def test_predict_writes_a_valid_submission_of_every_run(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "submission.csv"
+    status, out, _ = run("predict", labelled_runs, "--output", output, "--weights", small_model, "--device", "cpu")
+    assert status == 0
+    assert "3 tomograms" in out
+    assert set(read_submission(output)) == {location.name for location in find_runs(labelled_runs)}
+
+
+def test_predict_takes_every_form_of_directory_to_the_same_rows(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    runs = labelled_runs / "static" / "ExperimentRuns"
+    contents = []
+    for number, form in enumerate([labelled_runs, labelled_runs / "static", runs]):
+        output = tmp_path / f"{number}.csv"
+        assert run("predict", form, "--output", output, "--weights", small_model)[0] == 0
+        contents.append(output.read_text())
+    assert contents[0] == contents[1] == contents[2]
+
+
+def test_a_report_is_written_beside_the_submission(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    name = find_runs(labelled_runs)[0].name
+    arguments = ("--output", tmp_path / "s.csv", "--weights", small_model, "--report", tmp_path / "page", "--run", name)
+    assert run("predict", labelled_runs, *arguments)[0] == 0
+    assert name in (tmp_path / "page" / "index.html").read_text()
+
+
+def test_a_bad_tomogram_is_named_with_status_3_and_the_others_are_in_the_csv(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    runs = find_runs(labelled_runs)
+    shutil.rmtree(runs[1].tomogram_path / "0")
+    output = tmp_path / "submission.csv"
+    status, _, err = run("predict", labelled_runs, "--output", output, "--weights", small_model)
+    assert status == 3
+    assert f"failed: {runs[1].name}" in err
+    assert set(read_submission(output)) == {runs[0].name, runs[2].name}
+
+
+def test_runs_left_when_the_time_is_up_are_named_with_status_3(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "submission.csv"
+    arguments = ("--output", output, "--weights", small_model, "--time-limit", "0.000001")
+    status, _, err = run("predict", labelled_runs, *arguments)
+    assert status == 3
+    assert err.count("not begun within") >= 3
+    assert len(read_submission(output)) == 0
+
+
+def test_an_earlier_submission_is_replaced_only_by_a_finished_one(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "submission.csv"
+    earlier = Picks(position_zyx_angstrom=np.array([[1.0, 2.0, 3.0]]), label=np.array([3]))
+    write_submission(output, {"earlier": earlier})
+    before = output.read_bytes()
+    for location in find_runs(labelled_runs):
+        shutil.rmtree(location.tomogram_path / "0")
+    assert run("predict", labelled_runs, "--output", output, "--weights", small_model)[0] == 3
+    assert output.read_bytes() == before
+    assert [path.name for path in tmp_path.glob("submission.csv*")] == ["submission.csv"]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder / "nowhere", ["nowhere", "does not exist"]),
+        (lambda folder: folder, ["holds no tomogram"]),
+    ],
+    ids=["a path that does not exist", "an empty directory"],
+)
+def test_predict_without_tomograms_says_so_with_status_2(
+    run: Run, tmp_path: Path, make: Callable[[Path], Path], words: list[str]
+) -> None:
+    status, _, err = run("predict", make(tmp_path), "--output", tmp_path / "s.csv")
+    assert status == 2
+    assert_one_clear_line(err, *words)
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_an_output_folder_that_does_not_exist_is_noticed_before_the_work(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "no" / "such" / "folder" / "submission.csv"
+    status, _, err = run("predict", labelled_runs, "--output", output, "--weights", small_model)
+    assert status == 2
+    assert_one_clear_line(err, "folder")
+
+
+def test_weights_that_are_no_model_folder_end_with_status_2(run: Run, labelled_runs: Path, tmp_path: Path) -> None:
+    status, _, err = run("predict", labelled_runs, "--output", tmp_path / "s.csv", "--weights", tmp_path)
+    assert status == 2
+    assert_one_clear_line(err, "model.json is missing")
+
+
+def test_a_run_that_is_not_there_ends_with_status_2(run: Run, labelled_runs: Path, tmp_path: Path) -> None:
+    status, _, err = run("predict", labelled_runs, "--run", "TS_0_0", "--output", tmp_path / "s.csv")
+    assert status == 2
+    assert_one_clear_line(err, "TS_0_0")
+
+
+def test_bad_use_is_one_line_with_status_2(run: Run) -> None:
+    for arguments in (("predict",), ("predict", "x", "--branch", "magic"), ("pick",), ("evaluate", "--submission", "x")):
+        status, _, err = run(*arguments)
+        assert status == 2
+        assert_one_clear_line(err)
+
+
+def test_evaluate_prints_the_table_and_writes_the_score(run: Run, labelled_runs: Path, tmp_path: Path) -> None:
+    submission, score = tmp_path / "submission.csv", tmp_path / "score.json"
+    name = find_runs(labelled_runs)[0].name
+    write_submission(submission, {name: Picks(position_zyx_angstrom=np.zeros((1, 3)), label=np.array([0]))})
+    status, out, _ = run("evaluate", "--submission", submission, "--truth", labelled_runs, "--json", score)
+    assert status == 0
+    assert "score 0.0" in out
+    row = json.loads(score.read_text())["particles"]["apo-ferritin"]
+    assert (row["predicted"], row["true"], row["hit"], row["miss"], row["fp"]) == (1, 12, 0, 12, 1)
+
+
+def test_dry_run_scores_and_draws(run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "dry"
+    name = find_runs(labelled_runs)[2].name
+    status, out, _ = run("dry-run", labelled_runs, "--run", name, "--output", output, "--weights", small_model)
+    assert status == 0
+    assert "beta-galactosidase" in out
+    assert json.loads((output / "score.json").read_text())["particles"]["ribosome"]["true"] == 2
+    assert (output / "submission.csv").is_file()
+    assert (output / "index.html").is_file()
+
+
+def test_a_dry_run_without_picks_ends_with_status_2(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(labelled_runs / "overlay")
+    status, _, err = run("dry-run", labelled_runs, "--output", tmp_path / "dry", "--weights", small_model)
+    assert status == 2
+    assert_one_clear_line(err, "has no picks")
+
+
+def test_simulate_writes_what_predict_reads(run: Run, tmp_path: Path) -> None:
+    status, out, _ = run("simulate", tmp_path / "made", "--runs", 2, "--shape", 40, 56, 72, "--seed", 5)
+    assert status == 0
+    assert "2 labelled tomograms" in out
+    assert [location.picks_directory is not None for location in find_runs(tmp_path / "made")] == [True, True]
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    script = "import sys, kaggle_cryoet; print(sorted({'torch','numpy','numba','pandas','scipy'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_module_is_the_command() -> None:
+    script = [sys.executable, "-m", "kaggle_cryoet", "--version"]
+    found = subprocess.run(script, capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("kaggle-cryoet, version ")
