@@ -42,9 +42,9 @@ setup(
         "click>=8.1",
     ],
     extras_require={
-        "train": ["lightning>=2.4"],
+        "train": ["lightning>=2.6"],
         "dev": [
-            "lightning>=2.4",
+            "lightning>=2.6",
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",

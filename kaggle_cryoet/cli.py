@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +52,8 @@ def cli() -> None:
 @device_option
 @weights_option
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for an HTML page with pictures.")
-@click.option("--time-limit", type=float, metavar="SECONDS", help="Begin no tomogram that would not end in this time.")
+@click.option("--time-limit", type=float, metavar="SECONDS", help="Be done in this time, with fewer flips if need be.")
+@click.option("--continue", "go_on", is_flag=True, help="Keep what an interrupted prediction has finished.")
 @click.option("--run", "runs", multiple=True, metavar="NAME", help="Only this run; may be repeated.")
 @click.option("--tomogram-type", default="denoised", show_default=True, help="Reconstruction to take.")
 @flips_option
@@ -63,6 +65,7 @@ def predict(
     weights: Path | None,
     report: Path | None,
     time_limit: float | None,
+    go_on: bool,
     runs: tuple[str, ...],
     tomogram_type: str,
     flips: str,
@@ -83,9 +86,11 @@ def predict(
         report=report,
         settings=_pick_settings(flips),
         time_limit_seconds=time_limit,
+        go_on=go_on,
         run_names=runs,
         tomogram_type=tomogram_type,
         progress=True,
+        command=_command_line(),
     )
     click.echo(f"{len(prediction.table)} particles in {len(prediction.picks)} tomograms: {output}")
     if report is not None:
@@ -122,6 +127,7 @@ def dry_run(
         weights=weights,
         settings=_pick_settings(flips),
         progress=True,
+        command=_command_line(),
     )
     click.echo(score.format_table())
     click.echo(f"submission: {output / 'submission.csv'}\nreport: {page}")
@@ -214,6 +220,11 @@ def train_unet(
         device=device,
     )
     click.echo(f"model: {folder}")
+
+
+def _command_line() -> str:
+    """What the user typed."""
+    return shlex.join(["kaggle-cryoet", *sys.argv[1:]])
 
 
 def _pick_settings(flips: str) -> "PickSettings":

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kaggle_cryoet import __version__
 from kaggle_cryoet.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,11 +56,14 @@ def run_prediction(
     run_names: Sequence[str] = (),
     tomogram_type: str = "denoised",
     progress: bool = False,
+    command: str = "",
+    go_on: bool = False,
 ) -> Prediction:
     """Find the particles in tomograms and write `submission.csv`.
 
     A csv of what is done so far is written after each tomogram: to `output` if there is none yet, else beside it as
-    `output` + `.partial`, which replaces the earlier one at the end.
+    `output` + `.partial`, which replaces the earlier one at the end. As long as tomograms are missing, a note,
+    `output` + `.state.json`, says which are finished.
 
     Parameters
     ----------
@@ -78,13 +83,18 @@ def run_prediction(
     settings
         How the networks are applied and points are found.
     time_limit_seconds
-        No tomogram is begun that would not end in this time; what is done is written, the rest counts as failed.
+        If a forecast from the first tomograms is beyond this, the others are picked with fewer flips, at last without
+        overlap of windows. No tomogram is begun that would not end in this time; those left out count as failed.
     run_names
         Only these runs.
     tomogram_type
         Reconstruction to take where a run has several.
     progress
         Show a bar.
+    command
+        Command line that the report shows for reproduction.
+    go_on
+        Keep what an interrupted prediction of the same tomograms with the same settings has finished.
 
     Raises
     ------
@@ -94,48 +104,64 @@ def run_prediction(
     """
     from tqdm.auto import tqdm
 
+    from kaggle_cryoet.growing import GrowingSubmission, settings_key
+    from kaggle_cryoet.models.store import DESCRIPTION_FILE, WEIGHTS_FILE, load_unet
     from kaggle_cryoet.picking.devices import choose_devices
     from kaggle_cryoet.picking.pipeline import PickSettings, pick_runs
-    from kaggle_cryoet.submission import write_submission
 
     started = time.monotonic()
     if time_limit_seconds is not None and not time_limit_seconds > 0:
         raise InputError(f"the time limit must be positive, got {time_limit_seconds} s")
-    output = Path(output)
+    deadline = None if time_limit_seconds is None else started + time_limit_seconds
     runs = _choose_runs(tomogram_dir, run_names, tomogram_type)
     folder = _unet_folder(branch, weights)
+    load_unet(folder)  # weights that cannot be used are noticed now, before an output is touched
     devices = choose_devices(device)
     settings = settings or PickSettings()
+    key = settings_key(
+        (__version__, branch, settings, tomogram_type), (folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE)
+    )
+    growing = GrowingSubmission(Path(output), runs=[run.name for run in runs], key=key, go_on=go_on)
 
-    had_one = output.exists()
-    growing = output.with_name(output.name + ".partial") if had_one else output
-    table = write_submission(growing, {})  # an output that cannot be written to is noticed now, not after the work
-    picks: dict[str, Picks] = {}
-    seconds: dict[str, float] = {}
+    missing = [run for run in runs if run.name not in growing.picks]
     reasons: dict[str, str] = {}
-    deadline = None if time_limit_seconds is None else started + time_limit_seconds
-    outcomes = pick_runs(runs, folder, settings=settings, devices=devices, deadline=deadline)
-    for outcome in tqdm(outcomes, total=len(runs), desc="picking", unit="tomogram", disable=not progress):
-        if outcome.picks is None:
-            logger.warning("%s: %s", outcome.run, outcome.reason)
-            reasons[outcome.run] = outcome.reason
-            continue
-        picks[outcome.run] = outcome.picks
-        seconds[outcome.run] = outcome.seconds
-        table = write_submission(growing, dict(sorted(picks.items())))
-    for run in runs:
-        if run.name not in picks and run.name not in reasons:
-            reasons[run.name] = f"not begun within {time_limit_seconds:g} s"
-    if had_one and picks:
-        growing.replace(output)
-    elif had_one:
-        growing.unlink()
-        logger.warning("no tomogram could be picked; %s is left as it was", output)
+    not_begun = f"not begun within {time_limit_seconds:g} s" if time_limit_seconds is not None else "not begun"
+    with (
+        closing(pick_runs(missing, folder, settings=settings, devices=devices, deadline=deadline)) as outcomes,
+        tqdm(
+            total=len(runs),
+            initial=len(growing.picks),
+            desc=f"picking on {', '.join(map(str, devices))}",
+            unit="tomogram",
+            disable=not progress,
+        ) as bar,
+    ):
+        for outcome in outcomes:
+            bar.update()
+            if outcome.picks is None:
+                logger.warning("%s: %s", outcome.run, outcome.reason)
+                reasons[outcome.run] = outcome.reason
+                continue
+            try:
+                growing.add(outcome.run, outcome.picks, outcome.seconds)
+            except InputError as error:
+                logger.warning("%s; the csv holds %d of %d tomograms", error, len(growing.picks), len(runs))
+                not_begun = f"not picked, because {error}"
+                break
+    for run in missing:
+        if run.name not in growing.picks:
+            reasons.setdefault(run.name, not_begun)
+    growing.finish()
     prediction = Prediction(
-        table=table, picks=dict(sorted(picks.items())), failed=dict(sorted(reasons.items())), seconds=seconds
+        table=growing.table,
+        picks=dict(sorted(growing.picks.items())),
+        failed=dict(sorted(reasons.items())),
+        seconds=growing.seconds,
     )
     if report is not None:
-        _write_report(report, runs, prediction, truth=None, score=None, settings={"weights": str(folder)})
+        _write_report(
+            report, runs, prediction, truth=None, score=None, settings={"weights": str(folder)}, command=command
+        )
     return prediction
 
 
@@ -168,6 +194,7 @@ def dry_run(
     weights: str | Path | None = None,
     settings: PickSettings | None = None,
     progress: bool = False,
+    command: str = "",
 ) -> tuple[Prediction, Score, Path]:
     """Predict labelled tomograms as if they were not, score the result, and draw it.
 
@@ -212,7 +239,13 @@ def dry_run(
     score = metric.evaluate(prediction.picks, scored)
     (output / "score.json").write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
     page = _write_report(
-        output, runs, prediction, truth=scored, score=score, settings={"weights": str(_unet_folder(branch, weights))}
+        output,
+        runs,
+        prediction,
+        truth=scored,
+        score=score,
+        settings={"weights": str(_unet_folder(branch, weights))},
+        command=command,
     )
     return prediction, score, page
 
@@ -244,15 +277,18 @@ def _write_report(
     truth: Mapping[str, Picks] | None,
     score: Score | None,
     settings: Mapping[str, object],
+    command: str,
 ) -> Path:
-    """Read each picked tomogram again, draw it, and write the page."""
+    """Draw the picked tomograms, which are read again for it, and write the page."""
     from kaggle_cryoet.report.page import ReportWriter
-    from kaggle_cryoet.tomogram import read_tomogram
 
     writer = ReportWriter(directory)
     for run in runs:
         if run.name in prediction.picks:
             writer.add_tomogram(
-                read_tomogram(run), prediction.picks[run.name], None if truth is None else truth[run.name]
+                run,
+                prediction.picks[run.name],
+                None if truth is None else truth[run.name],
+                seconds=prediction.seconds[run.name],
             )
-    return writer.finish(score, prediction.failed, settings)
+    return writer.finish(score, prediction.failed, settings, command=command)

@@ -4,6 +4,7 @@ Nothing in it is executed when it is read.
 """
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -36,11 +37,42 @@ class UNetModel:
 
 
 def save_unet(directory: str | Path, model: UNetModel) -> None:
-    """Write a model folder; one that is there is replaced once the new one is whole."""
-    from safetensors.torch import save_file
+    """Write a model folder; one that is there is replaced once the new one is whole.
+
+    Raises
+    ------
+    InputError
+        If something else than a model is there, or the folder cannot be written.
+    """
+    from safetensors import SafetensorError
 
     directory = Path(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    if not _is_free_or_model(directory):
+        raise InputError(f"{directory}: exists and is no model folder; it is not replaced by one")
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        try:
+            unfinished.chmod(0o755)  # temporary folders are for their owner alone
+            _write_files(unfinished, model)
+            _take_place(unfinished, directory)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{directory}: the model cannot be written ({error})") from error
+
+
+def _is_free_or_model(directory: Path) -> bool:
+    """Whether nothing is at a path, or an empty folder, or one that holds a model and nothing more."""
+    if not directory.exists():
+        return True
+    return directory.is_dir() and {entry.name for entry in directory.iterdir()} <= {DESCRIPTION_FILE, WEIGHTS_FILE}
+
+
+def _write_files(directory: Path, model: UNetModel) -> None:
+    """Write both files of a model into a folder."""
+    from safetensors.torch import save_file
+
     description = {
         "format": FORMAT,
         "kind": "unet3d",
@@ -48,26 +80,30 @@ def save_unet(directory: str | Path, model: UNetModel) -> None:
         "thresholds": dict(zip(PARTICLE_NAMES, model.thresholds, strict=True)),
         "provenance": dict(model.provenance),
     }
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    # norms stay in float32: a few kilobytes, and a small variance would vanish in half precision
+    weights = {
+        name: (value.half() if value.ndim > 1 else value).detach().cpu().contiguous()
+        for name, value in model.network.state_dict().items()
+    }
+    save_file(weights, directory / WEIGHTS_FILE)
+    (directory / WEIGHTS_FILE).chmod(0o644)  # safetensors lets nobody but the owner read it
+    (directory / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf8")
+
+
+def _take_place(unfinished: Path, directory: Path) -> None:
+    """Give a finished folder its name; one that has the name goes, unless the new one does not get there."""
+    if not directory.exists():
+        unfinished.rename(directory)
+        return
+    previous = unfinished.with_name(unfinished.name + ".previous")
     try:
-        unfinished.chmod(0o755)
-        # norms stay in float32: a few kilobytes, and a small variance would vanish in half precision
-        weights = {
-            name: (value.half() if value.ndim > 1 else value).detach().cpu().contiguous()
-            for name, value in model.network.state_dict().items()
-        }
-        save_file(weights, unfinished / WEIGHTS_FILE)
-        (unfinished / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf8")
-        if directory.exists():
-            replaced = unfinished.with_name(unfinished.name + ".replaced")
-            directory.rename(replaced)
-            unfinished.rename(directory)
-            shutil.rmtree(replaced)
-        else:
-            unfinished.rename(directory)
+        directory.rename(previous)
+        unfinished.rename(directory)
     except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if previous.exists() and not directory.exists():
+            previous.rename(directory)
         raise
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 def load_unet(directory: str | Path) -> UNetModel:
@@ -85,13 +121,16 @@ def load_unet(directory: str | Path) -> UNetModel:
     description = _read_description(directory)
     try:
         settings = UNetSettings(
-            preset=description["settings"]["preset"], channels=tuple(description["settings"]["channels"])
+            preset=description["settings"]["preset"],
+            channels=tuple(int(width) for width in description["settings"]["channels"]),
         )
         thresholds = tuple(float(description["thresholds"][name]) for name in PARTICLE_NAMES)
         provenance = dict(description["provenance"])
+        if not all(math.isfinite(threshold) for threshold in thresholds):
+            raise ValueError(f"thresholds {thresholds}")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{directory / DESCRIPTION_FILE}: {error!r}; expected settings, thresholds, provenance"
+            f"{directory / DESCRIPTION_FILE}: {error!r}; expected settings, a finite threshold per particle, provenance"
         ) from None
     network = build_unet(settings)
     path = directory / WEIGHTS_FILE
@@ -100,10 +139,11 @@ def load_unet(directory: str | Path) -> UNetModel:
         network.load_state_dict({name: value.float() for name, value in weights.items()})
     except FileNotFoundError:
         raise InputError(f"{directory}: {WEIGHTS_FILE} is missing") from None
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error})") from None
     except RuntimeError as error:
-        raise InputError(f"{path}: the weights do not fit {settings}: {str(error).splitlines()[0]}") from None
+        said = " ".join(str(error).split())
+        raise InputError(f"{path}: the weights do not fit {settings}: {said[:200]}") from None
     return UNetModel(network=network.eval(), settings=settings, thresholds=thresholds, provenance=provenance)
 
 
@@ -117,7 +157,7 @@ def _read_description(directory: Path) -> dict[str, Any]:
     try:
         description: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
         found = description.get("format"), description.get("kind")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise InputError(f"{path}: not valid JSON of a model ({error})") from None
     if found != (FORMAT, "unet3d"):
         raise InputError(f"{path}: format and kind are {found}, expected {(FORMAT, 'unet3d')}")

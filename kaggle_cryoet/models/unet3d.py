@@ -101,13 +101,13 @@ class HostUNet(nn.Module):
     """MONAI's `UNet` as the paper uses it, at full resolution."""
 
     stride = 1
-    multiple = 8
     channels_last = False
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
         from monai.networks.nets.unet import UNet
 
+        self.multiple = 2 ** (len(channels) - 2)
         self.net: Any = UNet(
             spatial_dims=3,
             in_channels=1,

@@ -1,12 +1,9 @@
 """Runs in, picks out: tomograms are read ahead, computed one by one on each device, and a bad one stops no other."""
 
 import logging
-import multiprocessing
-import multiprocessing.queues
-import queue
 import time
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +15,17 @@ from numpy.typing import NDArray
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import UNetModel, load_unet
 from kaggle_cryoet.picking.candidates import LocaliseSettings, find_candidates
+from kaggle_cryoet.picking.devices import probe
 from kaggle_cryoet.picking.normalise import normalise
-from kaggle_cryoet.picking.segment import SegmentSettings, segment
+from kaggle_cryoet.picking.pace import Pace
+from kaggle_cryoet.picking.segment import ScoreGrid, SegmentSettings, segment
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.tomogram import RunLocation, read_tomogram
 
 logger = logging.getLogger(__name__)
 
-WORKER_POLL_SECONDS = 1.0
+FAULTS_OF_ONE_TOMOGRAM = (InputError, OSError, MemoryError, RuntimeError, ArithmeticError)
+"""What a bad tomogram, or a device that gives up, may raise; the run fails, the others go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class Outcome:
     """Shape of the tomogram in voxels."""
     seconds: float = 0.0
     """From the moment its voxels were there to its picks."""
+    waited: float = 0.0
+    """Seconds for which its device had nothing to do because the tomogram was still being read."""
 
 
 def pick_tomogram(
@@ -68,7 +70,7 @@ def pick_runs(
     settings: PickSettings,
     devices: Sequence[torch.device],
     deadline: float | None = None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Pick runs, one worker process per device if there are several; outcomes come in the order in which they are done.
 
     Parameters
@@ -78,17 +80,18 @@ def pick_runs(
     weights
         Folder of the U-Net.
     settings
-        How.
+        How, at best: with a deadline, tomograms are picked with fewer flips and less overlap if that saves the rest.
     devices
-        Where.
+        Where. A GPU that stops working is replaced by the CPU.
     deadline
         `time.monotonic()` after which no further tomogram is begun; runs not begun have no outcome.
     """
     if len(devices) == 1 or len(runs) == 1:
-        model = load_unet(weights)
-        yield from _pick_on_device(runs, model, settings, devices[0], deadline)
-    else:
-        yield from _pick_in_processes(runs, weights, settings, devices, deadline)
+        yield from pick_on_device(runs, weights, settings, devices[0], deadline)
+    elif runs:
+        from kaggle_cryoet.picking.workers import pick_in_processes
+
+        yield from pick_in_processes(runs, weights, settings, devices, deadline)
 
 
 def _read(run: RunLocation) -> tuple[NDArray[np.float32], float]:
@@ -100,95 +103,117 @@ def _read(run: RunLocation) -> tuple[NDArray[np.float32], float]:
 def _read_ahead(
     runs: Sequence[RunLocation],
 ) -> Generator[tuple[RunLocation, Future[tuple[NDArray[np.float32], float]]], None, None]:
-    """Each run with its finished reading; the next one is read meanwhile, never more than one ahead."""
+    """Each run with its reading; the next one is read meanwhile, never more than one ahead."""
     with ThreadPoolExecutor(max_workers=1) as reader:
-        following = reader.submit(_read, runs[0])
+        following = [reader.submit(_read, runs[0])] if runs else []
         for number, run in enumerate(runs):
-            reading = following
-            wait([reading])
+            reading = following.pop()
             if number + 1 < len(runs):
-                following = reader.submit(_read, runs[number + 1])
+                following.append(reader.submit(_read, runs[number + 1]))
             yield run, reading
 
 
-def _pick_on_device(
+def pick_on_device(
     runs: Sequence[RunLocation],
-    model: UNetModel,
+    weights: Path,
     settings: PickSettings,
     device: torch.device,
     deadline: float | None,
 ) -> Iterator[Outcome]:
-    """Pick runs one by one; none is begun that would miss the deadline if it took as long as the longest so far."""
-    longest = 0.0
-    with closing(_read_ahead(runs)) as readings:
-        for run, reading in readings:
-            started = time.monotonic()
-            if deadline is not None and started + longest > deadline:
-                return
+    """Pick runs one by one; while one is in the network, the next is read and the one before is localised."""
+    segmenter = _Segmenter(weights, settings.segment, device, deadline)
+    localising: _Localising | None = None
+    with closing(_read_ahead(runs)) as readings, ThreadPoolExecutor(max_workers=1) as localiser:
+        for number, (run, reading) in enumerate(readings):
+            asked = time.monotonic()
+            before, localising = localising, None
+            failed = None
             try:
                 volume, voxel_angstrom = reading.result()
-                picks = pick_tomogram(volume, voxel_angstrom, model, settings, device)
-            except (InputError, OSError, MemoryError, RuntimeError, ArithmeticError) as error:
-                yield Outcome(run=run.name, reason=str(error) or type(error).__name__)
-                continue
-            seconds = time.monotonic() - started
-            longest = max(longest, seconds)
-            yield Outcome(run=run.name, picks=picks, shape_zyx=volume.shape, seconds=seconds)
+                began = time.monotonic()
+                grid = segmenter.segment(volume, left=len(runs) - number, asked=asked)
+                if grid is not None:
+                    localising = _Localising(
+                        run=run.name,
+                        shape_zyx=volume.shape,
+                        began=began,
+                        waited=began - asked,
+                        picks=localiser.submit(_localise, grid, voxel_angstrom, segmenter.model.thresholds, settings),
+                    )
+            except FAULTS_OF_ONE_TOMOGRAM as error:
+                failed = Outcome(run=run.name, reason=str(error) or type(error).__name__)
+            if before is not None:
+                yield before.outcome()
+            if failed is not None:
+                yield failed
+            elif localising is None:  # no time for another
+                return
+        if localising is not None:
+            yield localising.outcome()
 
 
-def _work(
-    outcomes: "multiprocessing.queues.Queue[Outcome | None]",
-    runs: Sequence[RunLocation],
-    weights: Path,
-    settings: PickSettings,
-    device: torch.device,
-    seconds_left: float | None,
-) -> None:
-    """A worker process: its outcomes, then None."""
-    deadline = None if seconds_left is None else time.monotonic() + seconds_left
-    for outcome in _pick_on_device(runs, load_unet(weights), settings, device, deadline):
-        outcomes.put(outcome)
-    outcomes.put(None)
+class _Segmenter:
+    """A network on its device, at the pace that a deadline allows."""
+
+    def __init__(self, weights: Path, settings: SegmentSettings, device: torch.device, deadline: float | None) -> None:
+        self.weights = weights
+        self.device = device
+        self.model = load_unet(weights)
+        multiple: int = self.model.network.multiple  # type: ignore[assignment]
+        self.pace = Pace(settings, multiple=multiple, deadline=deadline)
+        self._before: tuple[SegmentSettings, float] | None = None
+
+    def segment(self, volume: NDArray[np.float32], *, left: int, asked: float) -> ScoreGrid | None:
+        """Scores of the next tomogram of `left`, which was asked for at a time; None if time is too short for it."""
+        if self._before is not None:
+            settings, asked_before = self._before
+            self.pace.record(settings, asked - asked_before)
+        self._before = None
+        chosen = self.pace.choose(volume.shape, left=left, now=time.monotonic())
+        if chosen is None:
+            return None
+        try:
+            grid = segment(self.model.network, volume, settings=chosen, device=self.device)
+        except RuntimeError as error:
+            fault = probe(self.device) if self.device.type == "cuda" else None
+            if fault is None:
+                raise
+            logger.warning("%s stopped working (%s; %s); going on with the CPU", self.device, error, fault)
+            self.device = torch.device("cpu")
+            self.model = load_unet(self.weights)  # a broken GPU does not give its copy back
+            grid = segment(self.model.network, volume, settings=chosen, device=self.device)
+        self._before = chosen, asked
+        return grid
 
 
-def _pick_in_processes(
-    runs: Sequence[RunLocation],
-    weights: Path,
-    settings: PickSettings,
-    devices: Sequence[torch.device],
-    deadline: float | None,
-) -> Iterator[Outcome]:
-    """Pick with one process per device; the runs of a process that dies fail with its exit status as the reason."""
-    context = multiprocessing.get_context("spawn")
-    seconds_left = None if deadline is None else deadline - time.monotonic()
-    workers = []
-    for number, device in enumerate(devices):
-        share = runs[number :: len(devices)]
-        outcomes = context.Queue()
-        process = context.Process(
-            target=_work, args=(outcomes, share, weights, settings, device, seconds_left), daemon=True
+def _localise(
+    grid: ScoreGrid, voxel_angstrom: float, thresholds: tuple[float, ...], settings: PickSettings
+) -> tuple[Picks, float]:
+    """Picks of a tomogram, and when they were there."""
+    picks = find_candidates(grid, voxel_angstrom=voxel_angstrom, thresholds=thresholds, settings=settings.localise)
+    return picks, time.monotonic()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Localising:
+    """A tomogram that the network is done with."""
+
+    run: str
+    shape_zyx: tuple[int, ...]
+    began: float
+    waited: float
+    picks: Future[tuple[Picks, float]]
+
+    def outcome(self) -> Outcome:
+        """What became of it."""
+        try:
+            picks, ended = self.picks.result()
+        except FAULTS_OF_ONE_TOMOGRAM as error:
+            return Outcome(run=self.run, reason=str(error) or type(error).__name__)
+        return Outcome(
+            run=self.run,
+            picks=picks,
+            shape_zyx=self.shape_zyx,
+            seconds=ended - self.began,
+            waited=self.waited,
         )
-        process.start()
-        workers.append((process, outcomes, device, {run.name for run in share}))
-    try:
-        while workers:
-            for worker in list(workers):
-                process, outcomes, device, missing = worker
-                died = not process.is_alive()  # asked before the queue is, so that nothing it said is overlooked
-                try:
-                    outcome = outcomes.get(timeout=WORKER_POLL_SECONDS / len(workers))
-                except queue.Empty:
-                    if died:
-                        workers.remove(worker)
-                        reason = f"the worker on {device} died with exit status {process.exitcode}"
-                        yield from (Outcome(run=run, reason=reason) for run in sorted(missing))
-                    continue
-                if outcome is None:
-                    workers.remove(worker)
-                    process.join()
-                else:
-                    missing.discard(outcome.run)
-                    yield outcome
-    finally:
-        for process, *_ in workers:
-            process.terminate()

@@ -18,9 +18,9 @@ Zyx = tuple[int, int, int]
 class WindowSettings:
     """How a volume is cut into windows."""
 
-    window_zyx: Zyx = (192, 352, 352)
+    window_zyx: Zyx = (192, 240, 352)
     """Edges in voxels, rounded up to the network's multiple; an axis shorter than its edge becomes one window.
-    The default takes a competition tomogram (184, 630, 630) in four windows of full depth and suits networks that
+    The default takes a competition tomogram (184, 630, 630) in six windows of full depth and suits networks that
     work at half resolution; one at full resolution needs eight times their memory for the same window."""
     overlap: float = 0.125
     """The least overlap of neighbouring windows, as a fraction of the edge."""

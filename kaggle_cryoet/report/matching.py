@@ -34,7 +34,7 @@ def match(found: Picks, truth: Picks) -> Matching:
     near, distance = _distances(found, truth, same_type=True)
     found_is_hit = np.zeros(len(found), dtype=np.bool_)
     found_is_hit[near[_pair(distance)[0]]] = True
-    return Matching(found_is_hit=found_is_hit, truth_is_hit=np.isfinite(distance).any(axis=0))
+    return Matching(found_is_hit=found_is_hit, truth_is_hit=np.any(np.isfinite(distance), axis=0))
 
 
 def confusion_matrix(found: Picks, truth: Picks) -> NDArray[np.int64]:
@@ -54,8 +54,8 @@ def confusion_matrix(found: Picks, truth: Picks) -> NDArray[np.int64]:
         np.add.at(matrix, (truth.label[true_index], found.label[found_index]), 1)
         found = found.select(np.delete(np.arange(len(found)), found_index))
         truth = truth.select(np.delete(np.arange(len(truth)), true_index))
-    np.add.at(matrix, (background, found.label), 1)
-    np.add.at(matrix, (truth.label, background), 1)
+    matrix[background] += np.bincount(found.label, minlength=background + 1)
+    matrix[:, background] += np.bincount(truth.label, minlength=background + 1)
     return matrix
 
 

@@ -10,7 +10,7 @@ from kaggle_cryoet.metric import BETA, Score
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.report.counts import RunCounts
 from kaggle_cryoet.report.curves import ThresholdCurve
-from kaggle_cryoet.report.style import Theme, dress, new_figure, points
+from kaggle_cryoet.report.style import Theme, dress, fit_text, new_figure, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ PANELS = (1280, 660)
 """Width and height in pixels of figures with a panel for each particle type."""
 SINGLE = (1000, 640)
 """Width and height in pixels of other figures."""
-MARKERS = "osD^vP"
+MARKERS = "osD^vX"
 """Of the particle types, to tell them apart without colour."""
 PRECISION: dict[str, Any] = {"linewidth": 1.4, "linestyle": (0, (1, 1.2))}
 RECALL: dict[str, Any] = {"linewidth": 1.4, "linestyle": (0, (4, 2))}
@@ -35,12 +35,12 @@ MOST_NAMED_RUNS = 10
 
 
 def draw_confusion_matrix(matrix: NDArray[np.int64], theme: Theme) -> "Figure":
-    """Picture of a `(7, 7)` matrix of `matching.confusion_matrix`; the larger its share of its row, the fuller a cell."""
+    """Picture of a `(7, 7)` matrix of `matching.confusion_matrix`; a cell is as full as its share of its row."""
     from matplotlib.colors import LinearSegmentedColormap
 
     n = len(PARTICLE_NAMES)
     figure = new_figure(*SINGLE, theme)
-    axes = figure.add_axes((0.19, 0.02, 0.72, 0.75))
+    axes = figure.add_axes((0.19, 0.03, 0.72, 0.75))
     dress(axes, theme)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     colours = LinearSegmentedColormap.from_list("share", [theme.surface, theme.accent])
@@ -70,7 +70,7 @@ def draw_threshold_curves(curves: Mapping[int, ThresholdCurve], used: Mapping[in
     figure = new_figure(*PANELS, theme)
     for label, axes in enumerate(_panels(figure, theme)):
         if label not in curves:
-            _leave_empty(axes, "no scores to compare", theme)
+            _leave_empty(axes, "no scores to compare, or nothing true", theme)
             continue
         curve = curves[label]
         axes.plot(curve.threshold, curve.precision, color=theme.muted, **PRECISION)
@@ -82,6 +82,7 @@ def draw_threshold_curves(curves: Mapping[int, ThresholdCurve], used: Mapping[in
         said = f"best {curve.fbeta[best]:.3f} at {curve.threshold[best]:.2f}"
         axes.set_title(said, loc="right", fontsize=8.5, color=theme.muted)
         axes.set_ylim(0, 1.04)
+        axes.set_xlabel("threshold")
     used_line = {"color": theme.text, "linewidth": 1}
     entries = {f"F-beta {BETA:g}": FBETA, "precision": PRECISION, "recall": RECALL, "threshold used": used_line}
     _add_legend(figure, theme, entries if used else {name: entries[name] for name in list(entries)[:3]})
@@ -89,19 +90,22 @@ def draw_threshold_curves(curves: Mapping[int, ThresholdCurve], used: Mapping[in
 
 
 def draw_precision_recall(curves: Mapping[int, ThresholdCurve], score: Score, theme: Theme) -> "Figure":
-    """Precision against recall of each particle type over lines of equal F-beta; a mark is what `score` is of."""
+    """Precision against recall of each type that there is over lines of equal F-beta; a mark is what `score` is of."""
     figure = new_figure(*SINGLE, theme)
     axes = figure.add_axes((0.08, 0.1, 0.6, 0.82))
     dress(axes, theme)
     for fbeta in FBETA_LINES:
         recall = np.linspace(BETA**2 * fbeta / (1 + BETA**2 - fbeta), 1, 100)
         axes.plot(recall, fbeta * recall / ((1 + BETA**2) * recall - BETA**2 * fbeta), color=theme.rule, linewidth=1)
-        axes.text(recall[0], 1.03, f"F {fbeta:g}", ha="center", fontsize=8, color=theme.muted)
+        said = f"F{BETA:g} = {fbeta:g}" if fbeta == FBETA_LINES[0] else f"{fbeta:g}"
+        axes.text(recall[0], 1.03, said, ha="center", fontsize=8, color=theme.muted)
     for label, (name, row) in enumerate(score.particles.items()):
+        if not row.true:
+            continue
         colour = theme.particles[label]
         if label in curves:
             axes.plot(curves[label].recall, curves[label].precision, color=colour, linewidth=2)
-        mark = {"marker": MARKERS[label], "markersize": 8, "markeredgecolor": theme.surface}
+        mark: dict[str, Any] = {"marker": MARKERS[label], "markersize": 8, "markeredgecolor": theme.surface}
         axes.plot([row.recall], [row.precision], linestyle="none", color=colour, label=name, clip_on=False, **mark)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     figure.legend(loc="center left", bbox_to_anchor=(0.72, 0.5), frameon=False, fontsize=9.5, labelcolor=theme.text)
@@ -119,7 +123,8 @@ def draw_counts(runs: Sequence[RunCounts], theme: Theme) -> "Figure":
         # without truth everything found is drawn in full colour
         sure = np.array([run.found[label] if run.hit is None else run.hit[label] for run in runs])
         true = np.array([np.nan if run.true is None else run.true[label] for run in runs])
-        width = 0.7 * points(PANELS[0] * 0.27 / len(runs))
+        gap = 0.3 if len(runs) <= 100 else 0.0  # too thin to be seen
+        width = (1 - gap) * points(PANELS[0] * 0.28 / len(runs))
         if labelled:
             axes.vlines(place, 0, found, color=colour, alpha=FALSE["alpha"], linewidth=width)
         axes.vlines(place, 0, sure, color=colour, linewidth=width)
@@ -127,7 +132,8 @@ def draw_counts(runs: Sequence[RunCounts], theme: Theme) -> "Figure":
             axes.hlines(true, place - 0.45, place + 0.45, color=theme.text, linewidth=1.6)
         axes.set(xlim=(0.4, len(runs) + 0.6), ylim=(0, 1.08 * np.nanmax([*found, *sure, *true, 1])))
         if len(runs) <= MOST_NAMED_RUNS:
-            axes.set_xticks(place, [run.name for run in runs], rotation=25, ha="right", rotation_mode="anchor")
+            names = [fit_text(run.name, 12) for run in runs]
+            axes.set_xticks(place, names, rotation=25, ha="right", rotation_mode="anchor", parse_math=False)
     true_line = {"color": theme.text, "linewidth": 1.6}
     entries = {"hit": BAR, "false positive": FALSE, "true": true_line} if labelled else {"found": BAR}
     _add_legend(figure, theme, entries)

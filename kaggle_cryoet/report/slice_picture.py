@@ -11,7 +11,7 @@ from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report.marks import crosses, dots, pluses, rings, strokes, write
 from kaggle_cryoet.report.matching import Matching
-from kaggle_cryoet.report.style import DARK, new_figure
+from kaggle_cryoet.report.style import DARK, fit_text, new_figure
 from kaggle_cryoet.tomogram import Tomogram
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def to_gray(density: NDArray[np.float32]) -> NDArray[np.uint8]:
     low, high = np.percentile(density, PERCENTILES)
     if not high > low:
         return np.full(density.shape, 128, dtype=np.uint8)
-    return np.rint(np.clip((density - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    gray: NDArray[np.uint8] = np.rint(np.clip((density - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    return gray
 
 
 def _pixel_axes(figure: "Figure", layout: Layout, x: tuple[float, float], y: tuple[float, float]) -> "Axes":
@@ -169,7 +170,7 @@ def _draw_header(paper: "Axes", tomogram: Tomogram, z: int, counts: dict[str, in
     """Name and slice at the left, what is seen at the right."""
     y = HEADER / 2
     place = f"slice {z} of {len(tomogram.data)}   z = {z * tomogram.voxel_angstrom / 10:.1f} nm"
-    write(paper, MARGIN, y, tomogram.name, size=26, bold=True)
+    write(paper, MARGIN, y, fit_text(tomogram.name, 24), size=26, bold=True)
     write(paper, WIDTH / 2, y, place, size=20, colour=DARK.muted, align="center")
     said = "   ".join(f"{number} {what}" for what, number in counts.items())
     write(paper, WIDTH - MARGIN, y, said, size=22, align="right")

@@ -29,7 +29,7 @@ def draw_slices(tomogram: Tomogram, found: Picks, truth: Picks | None, *, output
         for z in choose_slices(tomogram, shown, count):
             paths.append(output / f"z{z:03d}.png")
             figure = draw_slice(tomogram, z, found, truth, matching)
-            figure.savefig(paths[-1], format="png", pil_kwargs={"compress_level": 3})
+            figure.savefig(paths[-1], format="png", dpi="figure", pil_kwargs={"compress_level": 3})
     except OSError as error:
         raise InputError(f"{output}: cannot be written: {error}") from error
     return paths

@@ -80,6 +80,12 @@ def points(pixels: float) -> float:
     return pixels * 72 / PIXELS_PER_INCH
 
 
+def fit_text(text: str, most: int) -> str:
+    """A name for a picture: its first `most` characters, rare ones as question marks."""
+    kept = text if len(text) <= most else f"{text[: most - 1]}…"
+    return "".join(c if c == "…" or (c.isprintable() and ord(c) < 0x250) else "?" for c in kept)
+
+
 def dress(axes: "Axes", theme: Theme, *, title: str = "") -> None:
     """Give axes the colours of a theme, without the upper and the right spine."""
     axes.set_facecolor(theme.surface)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kaggle_cryoet.errors import InputError
+
 SMOOTH_NOISE_GAIN = (8 / 3) ** 1.5
 """Brings white noise back to its strength after `binomial_filter`, which leaves 3/8 of its variance along each axis."""
 
@@ -27,7 +29,12 @@ class AugmentSettings:
     noise: float = 0.4
     """Largest standard deviation of added noise, white or smoothed."""
     least_gamma: float = 0.85
-    """Dark values are compressed or expanded as sign(x) |x|^gamma, gamma between this and its inverse."""
+    """Values are compressed or expanded as sign(x) |x|^gamma, gamma between this and its inverse."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if min(self.log_scale, self.offset, self.sharpening, self.noise) < 0 or not 0 < self.least_gamma <= 1:
+            raise InputError(f"ranges of augmentation must not be negative, gamma between 0 and 1, got {self}")
 
 
 def binomial_filter(x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.geometry import angstrom_to_index
+from kaggle_cryoet.geometry import angstrom_to_index, index_to_angstrom
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.normalise import normalise
-from kaggle_cryoet.picks import Picks, check_inside, read_copick
+from kaggle_cryoet.picks import Picks, check_inside, concatenate, read_copick
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.tomogram import RunLocation, read_tomogram
 from kaggle_cryoet.training.targets import TargetSettings, draw_targets
@@ -43,6 +43,11 @@ class CropSettings:
     particle_fraction: float = 0.85
     """Share of crops that hold a particle for sure, each type as often as any other; the rest lie anywhere."""
 
+    def __post_init__(self) -> None:
+        """Check shape and share."""
+        if min(self.shape_zyx) < 1 or not 0 <= self.particle_fraction <= 1:
+            raise InputError(f"crops need positive edges and a share of particles between 0 and 1, got {self}")
+
 
 def find_labelled_runs(directories: Sequence[Path]) -> list[RunLocation]:
     """Every run below the directories; each must have picks.
@@ -60,7 +65,13 @@ def find_labelled_runs(directories: Sequence[Path]) -> list[RunLocation]:
 
 
 def load_labelled_volume(run: RunLocation) -> LabelledVolume:
-    """Read a run, normalise it, and keep it at half precision."""
+    """Read a run, normalise it, and keep it at half precision.
+
+    Raises
+    ------
+    InputError
+        If the run has no picks, or they or its tomogram are faulty.
+    """
     if run.picks_directory is None:
         raise InputError(f"run {run.name} has no picks")
     tomogram = read_tomogram(run)
@@ -105,6 +116,14 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         self.present = [label for label in range(len(PARTICLES)) if len(self.of_label[label])]
         if not self.present:
             raise InputError("the tomograms to train on have no particles")
+        for volume in volumes:
+            if any(
+                edge > 2 * size - 1 for edge, size in zip(self.settings.shape_zyx, volume.volume.shape, strict=True)
+            ):
+                raise InputError(
+                    f"{volume.name}: {volume.volume.shape} voxels are less than half of a crop of "
+                    f"{self.settings.shape_zyx}, too few to be mirrored into it"
+                )
         voxels = np.array([float(volume.volume.size) for volume in volumes])
         self.volume_share = voxels / voxels.sum()
 
@@ -121,10 +140,9 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         box = tuple(slice(s, s + e) for s, e in zip(start, shape, strict=True))
         crop = volume.volume[box].astype(np.float32)
         missing = shape - crop.shape
-        if missing.any():
-            crop = np.pad(crop, [(0, int(m)) for m in missing], mode="reflect")
+        crop = np.pad(crop, [(0, int(m)) for m in missing], mode="reflect")
         target = draw_targets(
-            volume.picks,
+            _with_reflections(volume, missing),
             shape_zyx=tuple(int(edge) // self.stride for edge in shape),  # type: ignore[arg-type]
             stride=self.stride,
             voxel_angstrom=volume.voxel_angstrom,
@@ -148,6 +166,17 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
             volume = self.volumes[rng.choice(len(self.volumes), p=self.volume_share)]
             start = np.array([rng.integers(max(n - e, 0) + 1) for n, e in zip(volume.volume.shape, shape, strict=True)])
         return volume, np.clip(start, 0, np.maximum(np.array(volume.volume.shape) - shape, 0))
+
+
+def _with_reflections(volume: LabelledVolume, missing: NDArray[np.int64]) -> Picks:
+    """The picks and their mirror images behind the far faces of those axes along which a crop is padded."""
+    picks = volume.picks
+    for axis in np.flatnonzero(missing):
+        twice_the_face = 2 * index_to_angstrom(np.array(volume.volume.shape[axis] - 1.0), volume.voxel_angstrom)
+        position = picks.position_zyx_angstrom.copy()
+        position[:, axis] = twice_the_face - position[:, axis]
+        picks = concatenate([picks, replace(picks, position_zyx_angstrom=position)])
+    return picks
 
 
 class EpochSampler(Sampler[int]):

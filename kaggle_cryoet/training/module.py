@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.candidates import find_candidates
@@ -23,6 +25,9 @@ from kaggle_cryoet.training.thresholds import fit_thresholds
 LEAST_CANDIDATE_SCORE = 0.05
 """Candidates below this are not looked at when thresholds are fitted."""
 
+ORIGIN = "origin"
+"""Where a checkpoint says of what training it is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserSettings:
@@ -35,6 +40,13 @@ class OptimiserSettings:
     """Share of all steps over which the rate rises from nothing."""
     final_fraction: float = 0.02
     """Learning rate at the end, as a share of the highest."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.learning_rate <= 0 or self.weight_decay < 0:
+            raise InputError(f"the learning rate must be positive, the decay not negative, got {self}")
+        if not (0 <= self.warmup_fraction <= 1 and 0 <= self.final_fraction <= 1):
+            raise InputError(f"shares of the schedule must be between 0 and 1, got {self}")
 
     def factor(self, step: int, steps: int) -> float:
         """Learning rate at a step, as a share of the highest."""
@@ -71,7 +83,7 @@ def predict_candidates(
 
 def above_thresholds(candidates: Mapping[str, Picks], thresholds: Sequence[float]) -> dict[str, Picks]:
     """The candidates whose scores are above their types' thresholds."""
-    limit = torch.tensor(thresholds, dtype=torch.float64).numpy()
+    limit = np.array(thresholds)
     return {run: picks.select(picks.score > limit[picks.label]) for run, picks in candidates.items()}
 
 
@@ -109,19 +121,23 @@ class UNetModule(lightning.LightningModule):
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(crop))
         return loss
 
-    def validation_step(self, batch: Tensor, batch_index: int) -> None:
-        """Everything happens at the end of the epoch, on whole tomograms."""
+    def validation_step(self, batch: list[Tensor], batch_index: int) -> None:
+        """Pick in the validation tomograms; thresholds are fitted on the same, so that the score is an upper bound.
 
-    def on_validation_epoch_end(self) -> None:
-        """Pick in the validation tomograms; thresholds are fitted on the same, so that the score is an upper bound."""
+        It happens in the one step of the validation epoch, not at its end, when the average of the weights has already
+        been taken out of the network again. The batch is empty of meaning.
+        """
         candidates = predict_candidates(self.network, self.validation_volumes, self.settings.validation, self.device)
-        self.network.train()
         truth = {volume.name: volume.picks for volume in self.validation_volumes}
-        self.thresholds = fit_thresholds(candidates, truth)
+        self.thresholds = fit_thresholds(candidates, truth, least_score=LEAST_CANDIDATE_SCORE)
         self.validation_score = evaluate(above_thresholds(candidates, self.thresholds), truth)
-        self.log("score", self.validation_score.score, prog_bar=True)
+        self.log("score", self.validation_score.score, prog_bar=True, batch_size=1)
         for name, row in self.validation_score.particles.items():
-            self.log(f"fbeta_{name}", row.fbeta)
+            self.log(f"fbeta_{name}", row.fbeta, batch_size=1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say of what training the checkpoint is, so that another one does not go on from it."""
+        checkpoint[ORIGIN] = {"steps": self.steps, "seed": self.seed}
 
     def configure_optimizers(self) -> Any:
         """AdamW; norms and biases do not decay."""

@@ -12,16 +12,29 @@ from kaggle_cryoet.picks import Picks
 
 
 def fit_thresholds(
-    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], *, fallback: float = 0.5
+    candidates: Mapping[str, Picks], truth: Mapping[str, Picks], *, least_score: float = 0.0, fallback: float = 0.5
 ) -> tuple[float, ...]:
-    """The threshold of each type that gives the best F-beta over all runs; `fallback` for a type without a hit.
+    """The threshold of each type that gives the best F-beta over all runs.
 
-    Candidates must reach down to low scores. Where a range of thresholds does equally well, its middle is taken.
+    It is the middle between the scores of two candidates; of equally good ones it is the highest.
+
+    Parameters
+    ----------
+    candidates
+        What was found in each run, down to low scores.
+    truth
+        True particles of each run.
+    least_score
+        Score down to which candidates were looked for; no threshold is below it.
+    fallback
+        Threshold of a type without a hit.
     """
-    return tuple(_fit_threshold(label, candidates, truth, fallback) for label in range(len(PARTICLES)))
+    return tuple(_fit_threshold(label, candidates, truth, least_score, fallback) for label in range(len(PARTICLES)))
 
 
-def _fit_threshold(label: int, candidates: Mapping[str, Picks], truth: Mapping[str, Picks], fallback: float) -> float:
+def _fit_threshold(
+    label: int, candidates: Mapping[str, Picks], truth: Mapping[str, Picks], least_score: float, fallback: float
+) -> float:
     scores, best_near = [], []
     for run, reference in truth.items():
         found = candidates[run].select(candidates[run].label == label)
@@ -44,7 +57,7 @@ def _fit_threshold(label: int, candidates: Mapping[str, Picks], truth: Mapping[s
     denominator = BETA**2 * precision + recall
     fbeta = np.where(hits > 0, (1 + BETA**2) * precision * recall / np.maximum(denominator, 1e-12), 0.0)
     best = int(np.flatnonzero(fbeta == fbeta.max())[-1])
-    below = cut[best - 1] if best else 0.0
+    below = cut[best - 1] if best else least_score
     return float((below + cut[best]) / 2)
 
 

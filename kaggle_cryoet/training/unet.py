@@ -1,24 +1,27 @@
 """Train a 3D U-Net on labelled tomograms, from nothing or from a model folder, and go on where it stopped."""
 
 import logging
+import shutil
+import signal
 import subprocess
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.models.store import UNetModel, load_unet, save_unet
-from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings, build_unet
+from kaggle_cryoet.models.store import load_unet
+from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, build_unet
+from kaggle_cryoet.picking.devices import choose_devices
+from kaggle_cryoet.training.checkpoints import SaveCheckpoint, SaveModel, csv_logger, read_checkpoint
 from kaggle_cryoet.training.crops import (
     CropDataset,
     CropSettings,
@@ -43,7 +46,7 @@ class TrainingLength:
     crops_per_epoch: int = 800
     batch_size: int = 4
     validate_every: int = 2
-    """Epochs from one look at the validation score to the next."""
+    """Epochs from one look at the validation score to the next; there is one after the last epoch in any case."""
     ema_decay: float = 0.998
     """Decay per step of the exponential moving average of the weights; the average is what is kept."""
 
@@ -53,46 +56,13 @@ class TrainingLength:
             raise InputError(f"epochs, crops, batch size and validation interval must be 1 or more, got {self}")
         if self.crops_per_epoch % self.batch_size:
             raise InputError(f"crops per epoch must be a multiple of the batch size, got {self}")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"the decay of the average must be 0 or more and less than 1, got {self.ema_decay}")
 
     @property
     def steps(self) -> int:
         """Optimiser steps in all."""
         return self.epochs * self.crops_per_epoch // self.batch_size
-
-
-class SaveModel(Callback):
-    """Writes the model folder after each look at the validation score; what is written is the average."""
-
-    def __init__(
-        self, directory: Path, averaging: WeightAveraging, settings: UNetSettings, provenance: dict[str, Any]
-    ) -> None:
-        self.directory = directory
-        self.averaging = averaging
-        self.settings = settings
-        self.provenance = provenance
-        self.started = time.monotonic()
-
-    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Save, unless this was the trainer's trial run before the first step."""
-        if trainer.sanity_checking or not isinstance(module, UNetModule) or module.validation_score is None:
-            return
-        averaged = self.averaging._average_model  # lightning has no public way to it
-        if averaged is None:
-            return
-        provenance = self.provenance | {
-            "epochs": trainer.current_epoch + 1,
-            "minutes": round((time.monotonic() - self.started) / 60, 1),
-            "validation": module.validation_score.to_json_dict(),
-        }
-        save_unet(
-            self.directory,
-            UNetModel(
-                network=averaged.module.get_submodule("network"),
-                settings=self.settings,
-                thresholds=module.thresholds,
-                provenance=provenance,
-            ),
-        )
 
 
 def train_unet(
@@ -147,26 +117,19 @@ def train_unet(
     crops = crops or CropSettings()
     settings = settings or UNetTrainingSettings()
     checkpoint = output / "checkpoints" / "last.ckpt"
-    if resume and not checkpoint.is_file():
-        raise InputError(f"{checkpoint}: there is no checkpoint to resume from")
     if not resume and checkpoint.exists():
         raise InputError(f"{output} holds a training already; resume it or choose another folder")
-    if preset not in PRESET_SETTINGS:
-        raise InputError(f"unknown preset {preset!r}; expected one of {', '.join(PRESET_SETTINGS)}")
-    training, validation = _load_split(data_directories, validation_directories)
-
-    lightning.seed_everything(seed, verbose=False)
-    network = build_unet(PRESET_SETTINGS[preset])
-    if start_from is not None:
-        start = load_unet(start_from)
-        if start.settings != PRESET_SETTINGS[preset]:
-            raise InputError(f"{start_from} holds {start.settings}, preset {preset!r} is {PRESET_SETTINGS[preset]}")
-        network.load_state_dict(start.network.state_dict())
-    if network.channels_last:
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if seed < 0:
+        raise InputError(f"the seed must not be negative, got {seed}")
+    where = choose_devices(device)[0]
+    network = _network(preset, start_from, seed)
     stride: int = network.stride  # type: ignore[assignment]
     if any(edge % network.multiple for edge in crops.shape_zyx):  # type: ignore[operator]
         raise InputError(f"edges of crops must be multiples of {network.multiple}, got {crops.shape_zyx}")
+    epochs_done = 0
+    if resume:
+        epochs_done = read_checkpoint(checkpoint, network, {"steps": length.steps, "seed": seed})["epoch"] + 1
+    training, validation = _load_split(data_directories, validation_directories)
     module = UNetModule(
         network,
         settings=settings,
@@ -193,20 +156,38 @@ def train_unet(
     callbacks: list[Callback] = [
         SaveModel(output / MODEL_FOLDER, averaging, PRESET_SETTINGS[preset], provenance),
         averaging,
-        ModelCheckpoint(dirpath=output / "checkpoints", save_last=True, save_top_k=0, every_n_epochs=1),
+        SaveCheckpoint(checkpoint),
     ]
-    trainer = _trainer(output, length, device, callbacks, progress)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
-        trainer.fit(
-            module,
-            DataLoader(dataset, batch_size=length.batch_size, sampler=EpochSampler(length.crops_per_epoch)),
-            DataLoader(TensorDataset(torch.zeros(1))),
-            ckpt_path=checkpoint if resume else None,
-            weights_only=False,
-        )
+    try:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        with _quiet_trainer():
+            _trainer(length, where, callbacks, csv_logger(output, epochs_done), progress).fit(
+                module,
+                DataLoader(dataset, batch_size=length.batch_size, sampler=EpochSampler(length.crops_per_epoch)),
+                DataLoader(TensorDataset(torch.zeros(1))),
+                ckpt_path=checkpoint if resume else None,
+                weights_only=False,
+            )
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error}); what was saved before is whole") from error
     return output / MODEL_FOLDER
+
+
+def _network(preset: str, start_from: str | Path | None, seed: int) -> torch.nn.Module:
+    """The network of a preset with fresh weights or those of a model folder."""
+    if preset not in PRESET_SETTINGS:
+        raise InputError(f"unknown preset {preset!r}; expected one of {', '.join(PRESET_SETTINGS)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_unet(PRESET_SETTINGS[preset])
+    if start_from is not None:
+        start = load_unet(start_from)
+        if start.settings != PRESET_SETTINGS[preset]:
+            raise InputError(f"{start_from} holds {start.settings}, preset {preset!r} is {PRESET_SETTINGS[preset]}")
+        network.load_state_dict(start.network.state_dict())
+    if network.channels_last:
+        network.to(memory_format=torch.channels_last_3d)
+    return network
 
 
 def _load_split(
@@ -221,36 +202,63 @@ def _load_split(
             raise InputError("one run alone leaves none to validate on; give more runs, or a folder for validation")
         held_out = runs[-max(1, len(runs) // 8) :]
         runs = runs[: -len(held_out)]
+    shared = {run.tomogram_path for run in runs} & {run.tomogram_path for run in held_out}
+    if shared:
+        raise InputError(f"{len(shared)} tomograms are both trained on and validated on, one is {min(shared)}")
+    names = [run.name for run in held_out]
+    if len(set(names)) < len(names):
+        raise InputError(f"runs to validate on need different names, got {', '.join(names)}")
     return [load_labelled_volume(run) for run in runs], [load_labelled_volume(run) for run in held_out]
 
 
 def _trainer(
-    output: Path, length: TrainingLength, device: str, callbacks: list[Callback], progress: bool
+    length: TrainingLength, device: torch.device, callbacks: list[Callback], logger: CSVLogger, progress: bool
 ) -> lightning.Trainer:
-    """A trainer with mixed precision, clipped gradients and a csv log."""
-    on_cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
-    if progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=10))
+    """A trainer with mixed precision and clipped gradients."""
+    on_cuda = device.type == "cuda"
     return lightning.Trainer(
-        accelerator="cuda" if on_cuda else "cpu",
-        devices=1,
+        accelerator=device.type,
+        devices=[device.index] if on_cuda else 1,
         precision="16-mixed" if on_cuda else "bf16-mixed",
         max_epochs=length.epochs,
         check_val_every_n_epoch=length.validate_every,
         num_sanity_val_steps=0,
         gradient_clip_val=1.0,
-        callbacks=callbacks,
-        logger=CSVLogger(output, name="", version="log"),
+        callbacks=[*callbacks, TQDMProgressBar(refresh_rate=10)] if progress else callbacks,
+        logger=logger,
+        enable_checkpointing=False,
         enable_progress_bar=progress,
         enable_model_summary=False,
-        log_every_n_steps=50,
+        log_every_n_steps=1,
     )
+
+
+@contextmanager
+def _quiet_trainer() -> Iterator[None]:
+    """Without the trainer's banners and needless warnings; Ctrl-C comes out as such and goes on working."""
+    chatty = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in chatty]
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    for logger in chatty:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # lightning, on new torch
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+            yield
+    except SystemExit:  # the trainer's way to end after Ctrl-C, which it leaves disabled
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from None
+    finally:
+        for logger, level in zip(chatty, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _commit() -> str | None:
     """The commit of the source tree, if the package runs from one."""
     root = Path(__file__).parent.parent.parent
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or shutil.which("git") is None:
         return None
     found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None

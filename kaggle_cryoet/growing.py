@@ -1,0 +1,151 @@
+"""The csv that grows while tomograms are picked, and the note from which an interrupted prediction goes on."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.submission import read_submission, write_submission
+
+if TYPE_CHECKING:
+    import pandas
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+def settings_key(settings: Iterable[object], files: Iterable[Path]) -> str:
+    """Digest of everything that decides what is found: settings, by their texts, and the contents of files."""
+    digest = hashlib.sha256()
+    for value in settings:
+        digest.update(f"{value!r}\0".encode())
+    for path in files:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+class GrowingSubmission:
+    """A csv to which tomograms are added, valid at any moment.
+
+    It grows under its own name if there is none yet, else as `output` + `.partial`, which takes the earlier one's place
+    at the end. `output` + `.state.json` names the finished runs, those without picks as well, with the scores that the
+    csv has no room for; it is there only as long as runs are missing.
+
+    Parameters
+    ----------
+    output
+        Path of the csv.
+    key
+        Digest of the settings: what was begun with others is not gone on with.
+    go_on
+        Keep the runs that an interrupted prediction has finished.
+
+    Raises
+    ------
+    InputError
+        If the csv cannot be written.
+    """
+
+    def __init__(self, output: Path, *, runs: Collection[str], key: str, go_on: bool) -> None:
+        self.output = output
+        self.state_path = output.with_name(output.name + ".state.json")
+        self.runs = set(runs)
+        self.key = key
+        self.picks: dict[str, Picks] = {}
+        self.seconds: dict[str, float] = {}
+        partial = output.with_name(output.name + ".partial")
+        interrupted = self._read_state() if go_on else {}
+        self._take_over(partial if partial.exists() else output, interrupted)
+        is_interrupted_one = bool(self.picks) and not partial.exists()
+        self._replaces = output.exists() and not is_interrupted_one
+        self.path = partial if self._replaces else output
+        self.table: pandas.DataFrame = write_submission(self.path, dict(sorted(self.picks.items())))
+        self._partial = partial
+        if not self.picks:
+            self.state_path.unlink(missing_ok=True)
+
+    def add(self, run: str, picks: Picks, seconds: float) -> None:
+        """Write the csv with one more run, then the note.
+
+        Raises
+        ------
+        InputError
+            If the disk is full or has otherwise become unwritable; files and attributes are as before.
+        """
+        self.table = write_submission(self.path, dict(sorted({**self.picks, run: picks}.items())))
+        self.picks[run] = picks
+        self.seconds[run] = seconds
+        self._write_state()
+
+    def finish(self) -> None:
+        """Take the place of an earlier csv, unless no run was picked; remove the note if none is missing."""
+        if self._replaces and self.picks:
+            self.path.replace(self.output)
+        elif self._replaces:
+            logger.warning("no tomogram could be picked; %s is left as it was", self.output)
+        self._partial.unlink(missing_ok=True)
+        if self.runs <= set(self.picks):
+            self.state_path.unlink(missing_ok=True)
+
+    def _write_state(self) -> None:
+        content = {
+            "format": FORMAT,
+            "key": self.key,
+            "runs": {
+                run: {"seconds": round(self.seconds[run], 3), "scores": picks.score.round(4).tolist()}
+                for run, picks in self.picks.items()
+            },
+        }
+        unfinished = self.state_path.with_name(f".{self.state_path.name}.{uuid4().hex}")
+        try:
+            unfinished.write_text(json.dumps(content), encoding="utf8")
+            unfinished.replace(self.state_path)
+        except OSError as error:
+            raise InputError(f"{self.state_path}: cannot be written: {error}") from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _read_state(self) -> dict[str, tuple[float, list[float]]]:
+        """Seconds and scores of the runs that an interrupted prediction with the same settings has finished."""
+        if not self.state_path.exists():
+            return {}
+        try:
+            content: dict[str, Any] = json.loads(self.state_path.read_text(encoding="utf8"))
+            found = content["format"], content["key"]
+            runs = {
+                str(run): (float(note["seconds"]), [float(score) for score in note["scores"]])
+                for run, note in content["runs"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            logger.warning("%s cannot be read (%r); starting anew", self.state_path, error)
+            return {}
+        if found != (FORMAT, self.key):
+            logger.warning("%s was begun with other settings or weights; starting anew", self.output)
+            return {}
+        return runs
+
+    def _take_over(self, path: Path, interrupted: dict[str, tuple[float, list[float]]]) -> None:
+        """Picks of those runs of which csv and note agree; the others are picked again."""
+        if not interrupted:
+            return
+        try:
+            rows = read_submission(path)
+        except InputError as error:
+            logger.warning("%s; starting anew", error)
+            return
+        nothing = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
+        for run, (seconds, scores) in interrupted.items():
+            found = rows.get(run, nothing)
+            if run in self.runs and len(found) == len(scores):
+                self.picks[run] = Picks(
+                    position_zyx_angstrom=found.position_zyx_angstrom, label=found.label, score=np.array(scores)
+                )
+                self.seconds[run] = seconds

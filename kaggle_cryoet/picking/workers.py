@@ -1,0 +1,135 @@
+"""One process per device, each with its share of the runs; one that dies is replaced."""
+
+import logging
+import multiprocessing
+import multiprocessing.queues
+import queue
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from kaggle_cryoet.picking.pipeline import Outcome, PickSettings, pick_on_device
+from kaggle_cryoet.tomogram import RunLocation
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+MOST_SILENT_DEATHS = 3
+"""So many workers in a row may die before they have done anything; then their device is given up."""
+
+
+def _work(
+    outcomes: "multiprocessing.queues.Queue[Outcome | None]",
+    runs: Sequence[RunLocation],
+    weights: Path,
+    settings: PickSettings,
+    device: torch.device,
+    seconds_left: float | None,
+) -> None:
+    """A worker process: its outcomes, then None."""
+    deadline = None if seconds_left is None else time.monotonic() + seconds_left
+    for outcome in pick_on_device(runs, weights, settings, device, deadline):
+        outcomes.put(outcome)
+    outcomes.put(None)
+
+
+class _Worker:
+    """A process that picks a share of runs, and what has been heard from it."""
+
+    def __init__(
+        self,
+        share: Sequence[RunLocation],
+        work: "_Work",
+        device: torch.device,
+        *,
+        later: Sequence[RunLocation] = (),
+        silent_deaths: int = 0,
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.device = device
+        self.missing = list(share)
+        self.alone = len(share) == 1
+        self.later = list(later)
+        self.silent_deaths = silent_deaths
+        self.outcomes: multiprocessing.queues.Queue[Outcome | None] = context.Queue()
+        seconds_left = None if work.deadline is None else work.deadline - time.monotonic()
+        self.process = context.Process(
+            target=_work, args=(self.outcomes, share, work.weights, work.settings, device, seconds_left), daemon=True
+        )
+        self.process.start()
+
+    def hear(self, timeout: float) -> Outcome | None:
+        """The next outcome, or None when the worker is done; `queue.Empty` if it says nothing in time."""
+        outcome = self.outcomes.get(timeout=timeout)
+        if outcome is not None:
+            self.silent_deaths = 0
+            self.missing = [run for run in self.missing if run.name != outcome.run]
+        return outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What is the same for all workers."""
+
+    weights: Path
+    settings: PickSettings
+    deadline: float | None
+
+
+def pick_in_processes(
+    runs: Sequence[RunLocation],
+    weights: Path,
+    settings: PickSettings,
+    devices: Sequence[torch.device],
+    deadline: float | None,
+) -> Iterator[Outcome]:
+    """Pick with one process per device.
+
+    When a process dies, the next of its runs is tried alone, and only if that fails as well is the run given up; then
+    the others go on. After `MOST_SILENT_DEATHS` deaths without a tomogram between them all that are left fail.
+    """
+    work = _Work(weights=weights, settings=settings, deadline=deadline)
+    shares = [runs[number :: len(devices)] for number in range(len(devices))]
+    workers = [_Worker(share, work, device) for share, device in zip(shares, devices, strict=True) if share]
+    try:
+        while workers:
+            for worker in list(workers):
+                died = not worker.process.is_alive()  # asked before the queue is, so that nothing it said is overlooked
+                try:
+                    outcome = worker.hear(POLL_SECONDS / len(workers))
+                except queue.Empty:
+                    if died:
+                        workers.remove(worker)
+                        failed, successor = _after_death(worker, work)
+                        workers += successor
+                        yield from failed
+                    continue
+                if outcome is not None:
+                    yield outcome
+                    continue
+                workers.remove(worker)
+                worker.process.join()
+                if worker.later:
+                    workers.append(_Worker(worker.later, work, worker.device))
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+
+
+def _after_death(worker: _Worker, work: _Work) -> tuple[list[Outcome], list[_Worker]]:
+    """Runs that are given up after a worker's death, and its successor, if there is anything to do."""
+    deaths = worker.silent_deaths + 1
+    reason = f"the worker on {worker.device} died with exit status {worker.process.exitcode}"
+    given_up, rest = (1, worker.missing[1:] + worker.later) if worker.alone else (0, worker.missing + worker.later)
+    if deaths >= MOST_SILENT_DEATHS:
+        given_up, rest = len(worker.missing) + len(worker.later), []
+    failed = [Outcome(run=run.name, reason=reason) for run in (worker.missing + worker.later)[:given_up]]
+    if not rest:
+        return failed, []
+    logger.warning("%s; a new one goes on with %d tomograms", reason, len(rest))
+    if worker.alone:
+        return failed, [_Worker(rest, work, worker.device, silent_deaths=deaths)]
+    return failed, [_Worker(rest[:1], work, worker.device, later=rest[1:], silent_deaths=deaths)]

@@ -1,0 +1,235 @@
+"""`ReportWriter`: a page that shows a prediction, built tomogram by tomogram.
+
+The page is one HTML file without scripts that asks for nothing from a network. Its images lie beside it in `images/`
+and not in it: a page with twenty tomograms would weigh tens of megabytes, browsers would read it whole before showing
+a line, and each picture is of use on its own.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.metric import Score
+from kaggle_cryoet.picks import Picks, concatenate
+from kaggle_cryoet.report import sections
+from kaggle_cryoet.report.counts import RunCounts, count_run
+from kaggle_cryoet.report.curves import threshold_curves
+from kaggle_cryoet.report.markup import Markup
+from kaggle_cryoet.report.matching import confusion_matrix
+from kaggle_cryoet.report.plots import draw_confusion_matrix, draw_counts, draw_precision_recall, draw_threshold_curves
+from kaggle_cryoet.report.sections import Picture
+from kaggle_cryoet.report.slice_picture import WIDTH, Layout
+from kaggle_cryoet.report.slices import draw_slices
+from kaggle_cryoet.report.style import DARK, LIGHT, Theme
+from kaggle_cryoet.tomogram import RunLocation, Tomogram, read_tomogram
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class ReportWriter:
+    """Writes `index.html` and `images/` into a folder; holds picks and counts, never a volume.
+
+    Files of an earlier report in the same folder are overwritten where they have the same names.
+    """
+
+    def __init__(self, directory: str | Path, *, most_drawn: int = 20, slices: int = 4) -> None:
+        """Make the folder.
+
+        Parameters
+        ----------
+        directory
+            Where the page is written; made with the folders above it.
+        most_drawn
+            Pictures are drawn of so many tomograms, the first that are added.
+        slices
+            Number of pictures for each of them.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be made.
+        """
+        self.directory = Path(directory)
+        self.most_drawn = most_drawn
+        self.slices = slices
+        self._runs: list[RunCounts] = []
+        self._galleries: list[Markup] = []
+        self._found: dict[str, Picks] = {}
+        self._candidates: dict[str, Picks] = {}
+        self._truth: dict[str, Picks] = {}
+        try:
+            (self.directory / "images").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.directory}: cannot be made: {error}") from error
+
+    def add_tomogram(
+        self,
+        tomogram: Tomogram | RunLocation,
+        found: Picks,
+        truth: Picks | None = None,
+        *,
+        candidates: Picks | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """Count what was found in one tomogram and draw its slices.
+
+        Parameters
+        ----------
+        tomogram
+            The tomogram, or where it is: then it is read only if pictures are drawn of it.
+        found
+            What was found.
+        truth
+            What there is, if it is known.
+        candidates
+            What was found and what was below the thresholds, for curves that reach below them.
+        seconds
+            How long it took to pick.
+
+        Raises
+        ------
+        InputError
+            If a tomogram of that name was added before, or a picture cannot be written.
+        """
+        name = tomogram.name
+        if name in self._found:
+            raise InputError(f"tomogram {name!r} was added to the report before; expected different names")
+        run = count_run(name, found, truth, seconds)
+        if len(self._galleries) < self.most_drawn:
+            volume = read_tomogram(tomogram) if isinstance(tomogram, RunLocation) else tomogram
+            pictures = self._draw_slices(volume, found, truth)
+            self._galleries.append(sections.gallery(run, pictures, unfolded=not self._galleries))
+        self._runs.append(run)
+        self._found[name] = found
+        if candidates is not None:
+            self._candidates[name] = candidates
+        if truth is not None:
+            self._truth[name] = truth
+
+    def finish(
+        self,
+        score: Score | None = None,
+        failed: Mapping[str, str] | None = None,
+        settings: Mapping[str, object] | None = None,
+        *,
+        command: str = "",
+    ) -> Path:
+        """Draw the plots, write the page, and return its path.
+
+        Parameters
+        ----------
+        score
+            Of all tomograms together; None for a prediction that cannot be scored.
+        failed
+            Reasons by run, of those that could not be picked.
+        settings
+            Names and values to be shown, for instance of thresholds and weights.
+        command
+            Command line that does the same again.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be written.
+        """
+        curves = self._draw_curves(score)
+        parts = [
+            sections.header(self._runs, score, failed or {}),
+            sections.failed_section(failed or {}),
+            sections.score_section(score),
+            sections.plots_section([*self._draw_confusion(), *curves]),
+            sections.counts_section(self._runs, self._draw_counts()),
+            sections.slices_section(self._galleries, len(self._runs), labelled=bool(self._truth)),
+            sections.reproduce_section(settings or {}, command),
+            sections.footer(),
+        ]
+        return self._write(sections.page(sections.title(self._runs), parts))
+
+    def _draw_slices(self, tomogram: Tomogram, found: Picks, truth: Picks | None) -> list[Picture]:
+        """Pictures of a tomogram, in a folder of its own: names may hold what a file's name may not."""
+        folder = f"images/{len(self._runs) + 1:03d}_{re.sub('[^A-Za-z0-9-]+', '_', tomogram.name)[:80]}"
+        pictures = []
+        for path in draw_slices(tomogram, found, truth, output=self.directory / folder, count=self.slices):
+            said = f"Slice {path.stem} of {tomogram.name} with circles around particles"
+            height = Layout(rows=tomogram.data.shape[1], columns=tomogram.data.shape[2]).height
+            pictures.append(Picture(path=f"{folder}/{path.name}", width=WIDTH, height=height, alternative=said))
+        return pictures
+
+    def _draw_confusion(self) -> list[Markup]:
+        """The matrix of all tomograms with truth."""
+        if not self._truth:
+            return []
+        matrix = sum((confusion_matrix(self._found[run], truth) for run, truth in self._truth.items()), np.int64(0))
+        caption = (
+            "True types by row, found types by column; the fuller a cell, the larger its share of its row. The last "
+            "column counts what was missed, the last row what was found where there is nothing. Found and true "
+            "particles are paired one to one: those of the same type first, then others within half the larger radius."
+        )
+        return [self._plot("confusion", caption, lambda theme: draw_confusion_matrix(np.asarray(matrix), theme))]
+
+    def _draw_curves(self, score: Score | None) -> list[Markup]:
+        """Precision, recall and F-beta by threshold, if there is a choice of thresholds."""
+        curves = threshold_curves({**self._found, **self._candidates}, self._truth) if self._truth else {}
+        if not curves:
+            return []
+        every = concatenate(list(self._found.values()))
+        used = {int(label): float(every.score[every.label == label].min()) for label in np.unique(every.label)}
+        caption = "What becomes of each type as its threshold rises. "
+        if self._candidates:
+            caption += "The thin line is the threshold of this prediction: its lowest score."
+        else:
+            caption += "The curves begin at the thresholds of this prediction: what lies below them was not kept."
+        drawn = [
+            self._plot(
+                "thresholds",
+                caption,
+                lambda theme: draw_threshold_curves(curves, used if self._candidates else {}, theme),
+            )
+        ]
+        if score is not None:
+            caption = "Precision against recall. A mark is this prediction; on a thin line F-beta is the same."
+            drawn.append(
+                self._plot("precision-recall", caption, lambda theme: draw_precision_recall(curves, score, theme))
+            )
+        return drawn
+
+    def _draw_counts(self) -> list[Markup]:
+        """Bars for the tomograms, if there are several."""
+        if len(self._runs) < 2:
+            return []
+        caption = "Particles of each type in each tomogram, in the order of the table."
+        return [self._plot("counts", caption, lambda theme: draw_counts(self._runs, theme))]
+
+    def _plot(self, name: str, caption: str, draw: Callable[[Theme], "Figure"]) -> Markup:
+        """Draw a plot for light and for dark screens."""
+        pictures = []
+        for theme in (LIGHT, DARK):
+            path = f"images/{name}-{theme.name}.svg"
+            figure = draw(theme)
+            try:
+                figure.savefig(self.directory / path, format="svg", metadata={"Date": None})
+            except OSError as error:
+                raise InputError(f"{self.directory / path}: cannot be written: {error}") from error
+            width, height = figure.canvas.get_width_height()
+            pictures.append(Picture(path=path, width=width, height=height, alternative=caption))
+        light, dark = pictures
+        return sections.plot(light, dark, caption)
+
+    def _write(self, html: str) -> Path:
+        """Put the page where it belongs when it is complete."""
+        path = self.directory / "index.html"
+        partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
+        try:
+            partial.write_text(html, encoding="utf8")
+            partial.replace(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return path

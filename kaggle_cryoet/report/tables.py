@@ -1,0 +1,103 @@
+"""The tables of the page, as markup."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.metric import BETA, Score
+from kaggle_cryoet.particles import PARTICLE_NAMES
+from kaggle_cryoet.report.counts import RunCounts
+from kaggle_cryoet.report.markup import Markup, tag
+
+Counts = NDArray[np.int64]
+"""`(6,)` numbers of particles, by type."""
+
+SCORE_COLUMNS = {
+    "P": "Predicted: particles found",
+    "T": "True: particles there are",
+    "Hit": "True particles with a found one of their type within half their radius",
+    "Miss": "True particles without",
+    "FP": "False positives: found particles less hits",
+    "Precision": "Hits among found particles",
+    "Recall": "Hits among true particles",
+    f"F-beta {BETA:g}": f"Mean of precision and recall in which recall counts {BETA:g} times as much",
+    "Weight": "Weight in the score",
+}
+"""Heads of the score table and what they mean."""
+
+
+def score_table(score: Score) -> Markup:
+    """The table of `Score.format_table`, with bars behind the shares."""
+    head = [tag("th", "particle"), *(tag("th", tag("abbr", name, title=said)) for name, said in SCORE_COLUMNS.items())]
+    rows = []
+    for label, (name, row) in enumerate(score.particles.items()):
+        counts = (row.predicted, row.true, row.hit, row.miss, row.fp)
+        shares = (row.precision, row.recall, row.fbeta)
+        cells = [
+            _particle_head(label, name),
+            *(tag("td", f"{count:,}") for count in counts),
+            *(tag("td", f"{share:.4f}", class_="bar", style=f"--share: {min(share, 1):.4f}") for share in shares),
+            tag("td", f"{row.weight:g}"),
+        ]
+        rows.append(tag("tr", *cells))
+    final = tag("tr", tag("th", "score", colspan=8), tag("td", f"{score.score:.6f}"), tag("td", ""))
+    return _table(head, rows, [final])
+
+
+def counts_table(runs: Sequence[RunCounts]) -> Markup:
+    """What was found in each tomogram, and in all; with truth, hits of true particles and false positives."""
+    timed = any(run.seconds is not None for run in runs)
+    heads = ["tomogram", *PARTICLE_NAMES, "all", *(["seconds"] if timed else [])]
+    rows = []
+    for run in runs:
+        cells = _count_cells(run.found, run.true, run.hit)
+        if timed:
+            cells.append(tag("td", "" if run.seconds is None else f"{run.seconds:.1f}"))
+        rows.append(tag("tr", tag("th", run.name, scope="row"), *cells))
+    sums = [tag("tr", tag("th", "all"), *_count_cells(*totals(runs)), *([tag("td", "")] if timed else []))]
+    return _table([tag("th", head) for head in heads], rows, sums if len(runs) > 1 else [])
+
+
+def totals(runs: Sequence[RunCounts]) -> tuple[Counts, Counts | None, Counts | None]:
+    """`(6,)` found particles of all runs; and, if all have truth, the true ones and the hits."""
+    nothing = np.zeros(len(PARTICLE_NAMES), dtype=np.int64)
+    found = sum((run.found for run in runs), nothing)
+    true = [run.true for run in runs if run.true is not None]
+    hit = [run.hit for run in runs if run.hit is not None]
+    if not runs or len(true) < len(runs):
+        return found, None, None
+    return found, sum(true, nothing), sum(hit, nothing)
+
+
+def _count_cells(found: Counts, true: Counts | None, hit: Counts | None) -> list[Markup]:
+    """A cell for each particle type and one for all."""
+    if true is None or hit is None:
+        return [tag("td", f"{number:,}") for number in (*found, found.sum())]
+    cells = []
+    for n_found, n_true, n_hit in zip((*found, found.sum()), (*true, true.sum()), (*hit, hit.sum()), strict=True):
+        false = tag("small", f"{n_found - n_hit:+,}", class_="wrong") if n_found != n_hit else ""
+        cells.append(tag("td", f"{n_hit:,}", tag("small", f" / {n_true:,}"), false))
+    return cells
+
+
+def failures_table(failed: Mapping[str, str]) -> Markup:
+    """The tomograms that could not be picked, and why."""
+    rows = [tag("tr", tag("td", run), tag("td", reason)) for run, reason in failed.items()]
+    return tag("div", tag("table", tag("tbody", *rows), class_="words"), class_="box alert")
+
+
+def settings_table(settings: Mapping[str, object]) -> Markup:
+    """Names and values as they are."""
+    rows = [tag("tr", tag("td", name), tag("td", tag("code", str(value)))) for name, value in settings.items()]
+    return tag("div", tag("table", tag("tbody", *rows), class_="words"), class_="box")
+
+
+def _particle_head(label: int, name: str) -> Markup:
+    """Name of a particle type behind a ring of its colour."""
+    return tag("th", tag("span", class_="dot", style=f"--colour: var(--particle-{label})"), name, scope="row")
+
+
+def _table(head: Sequence[Markup], body: Sequence[Markup], foot: Sequence[Markup]) -> Markup:
+    parts = [tag("thead", tag("tr", *head)), tag("tbody", *body), *([tag("tfoot", *foot)] if foot else [])]
+    return tag("div", tag("table", *parts), class_="box")

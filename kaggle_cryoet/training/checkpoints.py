@@ -1,0 +1,122 @@
+"""What a training leaves on disk: after each epoch a checkpoint to go on from, after each look at the score a model."""
+
+import csv
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.loggers import CSVLogger
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.store import UNetModel, save_unet
+from kaggle_cryoet.models.unet3d import UNetSettings
+from kaggle_cryoet.training.module import ORIGIN, UNetModule
+
+LOG_FOLDER = "log"
+
+
+class SaveModel(Callback):
+    """Writes the model folder after each look at the validation score; what is written is the average."""
+
+    def __init__(
+        self, directory: Path, averaging: WeightAveraging, settings: UNetSettings, provenance: dict[str, Any]
+    ) -> None:
+        self.directory = directory
+        self.averaging = averaging
+        self.settings = settings
+        self.provenance = provenance
+        self.started = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds since the start, for the checkpoint."""
+        return {"seconds": time.monotonic() - self.started}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from the seconds before the interruption."""
+        self.started = time.monotonic() - state_dict["seconds"]
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Have the score looked at after the last epoch, whether or not its turn comes then."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Save."""
+        averaged = self.averaging._average_model  # lightning has no public way to it
+        if averaged is None or not isinstance(module, UNetModule) or module.validation_score is None:
+            return
+        provenance = self.provenance | {
+            "epochs": trainer.current_epoch + 1,
+            "minutes": round((time.monotonic() - self.started) / 60, 1),
+            "validation": module.validation_score.to_json_dict(),
+        }
+        save_unet(
+            self.directory,
+            UNetModel(
+                network=averaged.module.get_submodule("network"),
+                settings=self.settings,
+                thresholds=module.thresholds,
+                provenance=provenance,
+            ),
+        )
+
+
+class SaveCheckpoint(Callback):
+    """Writes a checkpoint after each epoch; the one before stays until the new one is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Save."""
+        unfinished = self.path.with_name(self.path.name + ".unfinished")
+        try:
+            trainer.save_checkpoint(unfinished)
+            unfinished.replace(self.path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path, network: torch.nn.Module, origin: dict[str, int]) -> dict[str, Any]:
+    """The content of a checkpoint, once it is sure that a training can go on from it.
+
+    Raises
+    ------
+    InputError
+        If there is none, it is broken, or it is of another network or of a training of another length or seed.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no checkpoint to resume from")
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+        found = {name: value.shape for name, value in content["state_dict"].items()}
+        int(content["epoch"])
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: not a whole checkpoint of a training ({type(error).__name__}: {error})") from None
+    if found != {f"network.{name}": value.shape for name, value in network.state_dict().items()}:
+        raise InputError(f"{path}: is of another network; resume with the preset the training was begun with")
+    for name, value in content.get(ORIGIN, origin).items():
+        if value != origin[name]:
+            raise InputError(
+                f"{path}: is of a training with {name} = {value}, got {origin[name]}; to train on in another way, "
+                "start a new training from its model"
+            )
+    return content
+
+
+def csv_logger(output: Path, epochs_done: int) -> CSVLogger:
+    """A log in `output/log/metrics.csv` that goes on after the rows of the epochs that are done."""
+    path = output / LOG_FOLDER / "metrics.csv"
+    rows: list[dict[str, Any]] = []
+    if path.is_file():
+        with path.open(newline="", encoding="utf8") as file:
+            rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+        path.unlink()
+    logger = CSVLogger(output, name="", version=LOG_FOLDER)
+    logger.experiment.metrics = [row for row in rows if int(row["epoch"]) < epochs_done]
+    logger.save()
+    return logger

@@ -1,0 +1,127 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.training.augment import SMOOTH_NOISE_GAIN, AugmentSettings, augment, binomial_filter
+
+SHAPE = (10, 14, 18)
+NOTHING = {"log_scale": 0.0, "offset": 0.0, "sharpening": 0.0, "noise": 0.0, "least_gamma": 1.0}
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def crops(count=4, seed=1, shape=SHAPE):
+    return torch.randn(count, 1, *shape, generator=generator(seed))
+
+
+def scipy_binomial(x):
+    for axis in range(3):
+        x = ndimage.correlate1d(x, [0.25, 0.5, 0.25], axis=axis, mode="nearest")
+    return x
+
+
+def test_the_binomial_filter_is_scipys():
+    x = crops()
+    filtered = binomial_filter(x.clone())
+    for item in range(len(x)):
+        np.testing.assert_allclose(filtered[item, 0], scipy_binomial(x[item, 0].numpy()), atol=1e-6)
+
+
+def test_filtered_white_noise_is_as_strong_as_before_once_it_has_its_gain():
+    noise = crops(1, shape=(48, 52, 56))
+    smooth = SMOOTH_NOISE_GAIN * binomial_filter(noise)[..., 2:-2, 2:-2, 2:-2]
+    assert float(smooth.std()) == pytest.approx(1.0, rel=0.02)
+
+
+def test_with_empty_ranges_crops_stay_as_they_are():
+    x = crops()
+    torch.testing.assert_close(augment(x.clone(), AugmentSettings(**NOTHING), generator()), x)
+
+
+def test_crops_are_changed_alike_by_generators_alike_and_each_in_its_own_way():
+    x = crops(1).expand(4, -1, -1, -1, -1)
+    first, second = (augment(x.clone(), AugmentSettings(), generator()) for _ in range(2))
+    assert torch.equal(first, second)
+    for one, other in itertools.combinations(first, 2):
+        assert (one - other).abs().mean() > 0.02
+    assert not torch.equal(first, augment(x.clone(), AugmentSettings(), generator(1)))
+
+
+def test_the_crops_that_are_given_are_not_changed():
+    x = crops()
+    before = x.clone()
+    augment(x, AugmentSettings(), generator())
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("ranges", [{"log_scale": 0.5}, {"offset": 0.5}, {"log_scale": 0.3, "offset": 0.2}])
+def test_contrast_and_offset_are_a_straight_line_within_their_ranges(ranges):
+    x = crops(40)
+    changed = augment(x, AugmentSettings(**NOTHING | ranges), generator())
+    for before, after in zip(x.flatten(1).numpy(), changed.flatten(1).numpy(), strict=True):
+        slope, intercept = np.polyfit(before, after, 1)
+        np.testing.assert_allclose(after, slope * before + intercept, atol=1e-4)
+        assert abs(np.log(slope)) <= ranges.get("log_scale", 0) + 1e-4
+        assert abs(intercept) <= ranges.get("offset", 0) + 1e-4
+
+
+def test_sharpening_adds_or_takes_away_what_the_filter_removes():
+    x = crops(20)
+    changed = augment(x, AugmentSettings(**NOTHING | {"sharpening": 0.6}), generator())
+    shares = []
+    for before, after in zip(x[:, 0].numpy(), changed[:, 0].numpy(), strict=True):
+        fine = before - scipy_binomial(before)
+        shares.append(((after - before) * fine).sum() / (fine**2).sum())
+        np.testing.assert_allclose(after, before + shares[-1] * fine, atol=1e-4)
+    assert min(shares) < -0.2
+    assert max(shares) > 0.2
+    assert max(map(abs, shares)) <= 0.6 + 1e-4
+
+
+def test_gamma_keeps_signs_and_bends_by_a_power():
+    x = crops(20)
+    changed = augment(x, AugmentSettings(**NOTHING | {"least_gamma": 0.8}), generator())
+    powers = []
+    for before, after in zip(x.flatten(1).numpy(), changed.flatten(1).numpy(), strict=True):
+        np.testing.assert_array_equal(np.sign(after), np.sign(before))
+        large = np.abs(np.abs(before) - 1) > 0.2
+        power = np.log(np.abs(after[large])) / np.log(np.abs(before[large]))
+        np.testing.assert_allclose(power, np.median(power), rtol=1e-3)
+        powers.append(np.median(power))
+    assert 0.8 - 1e-4 <= min(powers) < 0.95
+    assert 1.05 < max(powers) <= 1.25 + 1e-4
+
+
+def test_noise_is_no_stronger_than_asked_and_smooth_in_about_half_of_the_crops():
+    x = torch.zeros(40, 1, 16, 20, 24)
+    changed = augment(x, AugmentSettings(**NOTHING | {"noise": 0.4}), generator())
+    strength = changed.flatten(1).std(dim=1)
+    assert float(strength.max()) < 0.42
+    assert float(strength.min()) < 0.1
+    neighbours = (changed[..., 1:] * changed[..., :-1]).flatten(1).mean(dim=1) / strength**2
+    smooth = neighbours > 0.3
+    assert 10 < int(smooth.sum()) < 30
+    # neighbours under (1, 2, 1) / 4 share 4 / 6 of their variance
+    np.testing.assert_allclose(neighbours[smooth], 4 / 6, atol=0.08)
+    np.testing.assert_allclose(neighbours[~smooth], 0, atol=0.06)
+
+
+@pytest.mark.parametrize("axis", [2, 3, 4])
+def test_what_is_changed_commutes_with_flips(axis):
+    x = crops()
+    settings = AugmentSettings(noise=0.0)
+    torch.testing.assert_close(
+        augment(x.flip(axis), settings, generator()), augment(x, settings, generator()).flip(axis), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("settings", [{"noise": -0.1}, {"least_gamma": 0.0}, {"least_gamma": 1.2}, {"offset": -1.0}])
+def test_impossible_ranges_are_an_input_error(settings):
+    with pytest.raises(InputError):
+        AugmentSettings(**settings)

@@ -1,0 +1,205 @@
+"""The csv that grows, and going on after an interruption, a full disk, or with other settings."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kaggle_cryoet import growing as growing_module
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.growing import GrowingSubmission, settings_key
+from kaggle_cryoet.jobs import run_prediction
+from kaggle_cryoet.picking import pipeline
+from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.submission import read_submission, write_submission
+
+NOTHING = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
+RUNS = ("TS_1", "TS_2", "TS_3")
+
+
+def some(count: int) -> Picks:
+    rng = np.random.default_rng(count)
+    return Picks(
+        position_zyx_angstrom=rng.uniform(0, 6000, (count, 3)),
+        label=rng.integers(6, size=count),
+        score=rng.random(count),
+    )
+
+
+def begin(output: Path, *, go_on: bool = True, key: str = "key", runs: tuple[str, ...] = RUNS) -> GrowingSubmission:
+    return GrowingSubmission(output, runs=runs, key=key, go_on=go_on)
+
+
+def interrupted(output: Path) -> GrowingSubmission:
+    submission = begin(output)
+    submission.add("TS_2", some(5), 2.5)
+    submission.add("TS_1", NOTHING, 1.5)
+    return submission
+
+
+def test_there_is_a_valid_csv_from_the_first_moment_on(tmp_path: Path) -> None:
+    output = tmp_path / "submission.csv"
+    submission = begin(output)
+    assert read_submission(output) == {}
+    submission.add("TS_3", some(4), 1.0)
+    submission.add("TS_1", some(2), 1.0)
+    assert [(run, len(picks)) for run, picks in read_submission(output).items()] == [("TS_1", 2), ("TS_3", 4)]
+
+
+def test_an_interrupted_prediction_goes_on_with_picks_scores_and_times_and_knows_runs_without_picks(
+    tmp_path: Path,
+) -> None:
+    interrupted(tmp_path / "submission.csv")
+    submission = begin(tmp_path / "submission.csv")
+    assert submission.seconds == {"TS_2": 2.5, "TS_1": 1.5}
+    assert len(submission.picks["TS_1"]) == 0
+    kept, original = submission.picks["TS_2"], some(5)
+    np.testing.assert_allclose(kept.position_zyx_angstrom, original.position_zyx_angstrom, atol=6e-4)
+    np.testing.assert_array_equal(kept.label, original.label)
+    np.testing.assert_allclose(kept.score, original.score, atol=6e-5)
+    submission.add("TS_3", some(3), 1.0)
+    submission.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["submission.csv"]
+    assert [(run, len(picks)) for run, picks in read_submission(submission.output).items()] == [
+        ("TS_2", 5),
+        ("TS_3", 3),
+    ]
+
+
+def test_the_note_stays_as_long_as_runs_are_missing(tmp_path: Path) -> None:
+    submission = interrupted(tmp_path / "submission.csv")
+    submission.finish()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv", "submission.csv.state.json"]
+    assert set(begin(tmp_path / "submission.csv").picks) == {"TS_1", "TS_2"}
+
+
+def test_a_prediction_that_does_not_go_on_begins_anew_and_keeps_the_earlier_csv_until_it_is_done(
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "submission.csv"
+    interrupted(output)
+    submission = begin(output, go_on=False)
+    assert submission.picks == {}
+    assert len(read_submission(output)["TS_2"]) == 5
+    submission.add("TS_3", some(1), 1.0)
+    assert "TS_3" not in read_submission(output)
+    submission.finish()
+    assert set(read_submission(output)) == {"TS_3"}
+
+
+def test_an_interrupted_prediction_beside_an_earlier_csv_goes_on_there(tmp_path: Path) -> None:
+    output = tmp_path / "submission.csv"
+    write_submission(output, {"earlier": some(7)})
+    interrupted(output)
+    assert set(read_submission(output)) == {"earlier"}
+    submission = begin(output)
+    assert set(submission.picks) == {"TS_1", "TS_2"}
+    submission.add("TS_3", some(3), 1.0)
+    submission.finish()
+    assert set(read_submission(output)) == {"TS_2", "TS_3"}
+    assert [path.name for path in tmp_path.iterdir()] == ["submission.csv"]
+
+
+def test_nothing_is_kept_of_a_prediction_with_other_settings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    interrupted(tmp_path / "submission.csv")
+    assert begin(tmp_path / "submission.csv", key="other").picks == {}
+    assert "other settings or weights" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', '{"format": 1, "key": "key", "runs": {"TS_1": {}}}'])
+def test_a_broken_note_is_a_new_beginning(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str) -> None:
+    submission = interrupted(tmp_path / "submission.csv")
+    submission.state_path.write_text(content)
+    assert begin(submission.output).picks == {}
+    assert "starting anew" in caplog.text
+
+
+def test_a_run_of_which_csv_and_note_do_not_agree_is_picked_again(tmp_path: Path) -> None:
+    submission = interrupted(tmp_path / "submission.csv")
+    write_submission(submission.output, {"TS_2": some(4)})  # one row less than the note says
+    assert set(begin(submission.output).picks) == {"TS_1"}
+
+
+def test_a_run_that_is_not_asked_for_any_more_is_dropped(tmp_path: Path) -> None:
+    submission = interrupted(tmp_path / "submission.csv")
+    assert set(begin(submission.output, runs=("TS_2", "TS_3")).picks) == {"TS_2"}
+
+
+def test_a_full_disk_is_said_and_leaves_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submission = interrupted(tmp_path / "submission.csv")
+
+    def full(*arguments: object) -> None:
+        raise InputError("submission.csv: cannot be written: [Errno 28] No space left on device")
+
+    monkeypatch.setattr(growing_module, "write_submission", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        submission.add("TS_3", some(3), 1.0)
+    assert set(submission.picks) == {"TS_1", "TS_2"}
+    assert len(submission.table) == 5
+    assert set(read_submission(submission.output)) == {"TS_2"}
+
+
+def test_the_key_depends_on_settings_and_on_contents_of_files(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"one")
+    keys = [settings_key((1, "a"), [file]), settings_key((1, "b"), [file]), settings_key((1, "a"), [])]
+    file.write_bytes(b"two")
+    keys.append(settings_key((1, "a"), [file]))
+    assert len(set(keys)) == 4
+    file.write_bytes(b"one")
+    assert settings_key((1, "a"), [file]) == keys[0]
+
+
+def test_a_killed_prediction_goes_on_where_it_was_and_ends_with_the_rows_of_an_unbroken_one(
+    labelled_runs: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = run_prediction(labelled_runs, output=tmp_path / "unbroken.csv", weights=small_model, device="cpu")
+    output = tmp_path / "submission.csv"
+    names = [run.name for run in find_runs(labelled_runs)]
+    read, genuine = [], pipeline.read_tomogram
+
+    def killed_at_the_third(run: Any) -> Any:
+        read.append(run.name)
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        return genuine(run)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "read_tomogram", killed_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            run_prediction(labelled_runs, output=output, weights=small_model, device="cpu", go_on=True)
+    finished = set(json.loads((tmp_path / "submission.csv.state.json").read_text())["runs"])
+    assert names[0] in finished
+    assert names[2] not in finished
+    read.clear()
+    monkeypatch.setattr(pipeline, "read_tomogram", lambda run: read.append(run.name) or genuine(run))
+    prediction = run_prediction(labelled_runs, output=output, weights=small_model, device="cpu", go_on=True)
+    assert set(read) == set(names) - finished
+    assert output.read_text() == (tmp_path / "unbroken.csv").read_text()
+    assert {run: len(picks) for run, picks in prediction.picks.items()} == {
+        run: len(picks) for run, picks in unbroken.picks.items()
+    }
+    assert not (tmp_path / "submission.csv.state.json").exists()
+
+
+def test_a_disk_that_fills_up_ends_the_prediction_with_reasons_for_the_runs_that_are_missing(
+    labelled_runs: Path, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = write_submission
+
+    def full_at_the_second_tomogram(path: Path, picks: dict[str, Picks]) -> Any:
+        if len(picks) == 2:
+            raise InputError(f"{path}: cannot be written: {OSError(errno.ENOSPC, 'No space left on device')}")
+        return genuine(path, picks)
+
+    monkeypatch.setattr(growing_module, "write_submission", full_at_the_second_tomogram)
+    names = [run.name for run in find_runs(labelled_runs)]
+    prediction = run_prediction(labelled_runs, output=tmp_path / "submission.csv", weights=small_model, device="cpu")
+    assert set(prediction.picks) == {names[0]}
+    assert set(prediction.failed) == {names[1], names[2]}
+    assert all("No space left on device" in reason for reason in prediction.failed.values())
+    assert set(read_submission(tmp_path / "submission.csv")) == {names[0]}

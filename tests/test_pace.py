@@ -1,0 +1,94 @@
+"""The pace that a deadline allows."""
+
+import pytest
+
+from kaggle_cryoet.picking.pace import Pace, cheaper_settings, network_voxels, without_overlap
+from kaggle_cryoet.picking.segment import SegmentSettings
+from kaggle_cryoet.picking.windows import WindowSettings, fit_window, window_starts
+
+COMPETITION = (184, 630, 630)
+WINDOWS = WindowSettings(window_zyx=(192, 352, 352), overlap=0.125)
+ONCE, TWICE, FOUR_TIMES = (SegmentSettings(flips=flips, windows=WINDOWS) for flips in (1, 2, 4))
+
+
+def test_a_competition_tomogram_takes_four_of_these_windows() -> None:
+    assert network_voxels(ONCE, COMPETITION, 16) == 4 * 192 * 352 * 352
+    assert network_voxels(FOUR_TIMES, COMPETITION, 16) == 16 * 192 * 352 * 352
+
+
+@pytest.mark.parametrize("shape", [COMPETITION, (184, 630, 910), (40, 72, 88)])
+@pytest.mark.parametrize("windows", [WINDOWS, WindowSettings()])
+def test_windows_without_overlap_cover_everything_side_by_side(shape: tuple[int, ...], windows: WindowSettings) -> None:
+    tiled = without_overlap(windows, shape, 16)
+    before, after = fit_window(windows.window_zyx, shape, 16), fit_window(tiled.window_zyx, shape, 16)
+    for size, edge_before, edge in zip(shape, before, after, strict=True):
+        starts = window_starts(size, edge, overlap=0.0, multiple=16)
+        assert starts[-1] + edge >= size
+        assert len(starts) == len(window_starts(size, edge_before, overlap=windows.overlap, multiple=16))
+        assert edge <= edge_before
+
+
+def test_flips_are_saved_first_and_overlap_last() -> None:
+    ladder = cheaper_settings(SegmentSettings(flips=8, windows=WINDOWS), COMPETITION, 16)
+    assert [settings.flips for settings in ladder] == [8, 4, 2, 1, 1]
+    assert [settings.windows.overlap for settings in ladder] == [0.125, 0.125, 0.125, 0.125, 0.0]
+    assert ladder[-1].windows.window_zyx == (192, 224, 320)
+    costs = [network_voxels(settings, COMPETITION, 16) for settings in ladder]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_overlap_is_kept_where_it_costs_nothing() -> None:
+    assert cheaper_settings(ONCE, (40, 72, 88), 16) == [ONCE]
+
+
+def test_without_a_deadline_everything_is_done_as_wished() -> None:
+    pace = Pace(FOUR_TIMES, multiple=16, deadline=None)
+    pace.record(FOUR_TIMES, 1e9)
+    assert pace.choose(COMPETITION, left=10**6, now=0.0) == FOUR_TIMES
+
+
+def test_as_long_as_nothing_is_known_it_is_tried_as_wished_unless_the_time_is_up() -> None:
+    pace = Pace(FOUR_TIMES, multiple=16, deadline=100.0)
+    assert pace.choose(COMPETITION, left=500, now=99.0) == FOUR_TIMES
+    assert pace.choose(COMPETITION, left=500, now=100.0) is None
+
+
+def test_what_fits_is_done_as_wished() -> None:
+    pace = Pace(FOUR_TIMES, multiple=16, deadline=1000.0)
+    pace.record(FOUR_TIMES, 89.0)
+    assert pace.choose(COMPETITION, left=10, now=0.0) == FOUR_TIMES  # 890 s of 900
+
+
+def test_what_does_not_fit_is_done_with_as_many_flips_as_do(caplog: pytest.LogCaptureFixture) -> None:
+    pace = Pace(FOUR_TIMES, multiple=16, deadline=1000.0)
+    pace.record(FOUR_TIMES, 100.0)
+    assert pace.choose(COMPETITION, left=15, now=0.0) == TWICE  # 1500 s, then 750 s
+    assert "the forecast for 15 more tomograms is 25.0 min with 4 flips, 16.7 min are left" in caplog.text
+    assert "going on with 2 flips" in caplog.text
+
+
+def test_the_first_tomogram_counts_only_until_there_is_another() -> None:
+    pace = Pace(FOUR_TIMES, multiple=16, deadline=1000.0)
+    pace.record(FOUR_TIMES, 100.0)
+    assert pace.choose(COMPETITION, left=15, now=0.0) == TWICE
+    pace.record(TWICE, 20.0)  # 40 s with four flips
+    assert pace.choose(COMPETITION, left=14, now=100.0) == FOUR_TIMES
+
+
+def test_the_measured_time_counts_for_more_than_the_estimated_one() -> None:
+    pace = Pace(FOUR_TIMES, multiple=16, deadline=1000.0)
+    pace.record(FOUR_TIMES, 400.0)
+    pace.record(FOUR_TIMES, 100.0)
+    pace.record(TWICE, 90.0)  # the network is not what takes the time
+    assert pace.choose(COMPETITION, left=11, now=0.0) == ONCE
+
+
+def test_when_nothing_fits_the_cheapest_is_done_until_the_time_is_up(caplog: pytest.LogCaptureFixture) -> None:
+    pace = Pace(TWICE, multiple=16, deadline=1000.0)
+    pace.record(TWICE, 500.0)
+    cheapest = cheaper_settings(TWICE, COMPETITION, 16)[-1]
+    assert pace.choose(COMPETITION, left=100, now=0.0) == cheapest
+    assert "some tomograms will not be picked" in caplog.text
+    pace.record(cheapest, 210.0)
+    assert pace.choose(COMPETITION, left=99, now=780.0) == cheapest
+    assert pace.choose(COMPETITION, left=99, now=800.0) is None

@@ -1,0 +1,302 @@
+import csv
+import json
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.store import load_unet
+from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings
+from kaggle_cryoet.particles import PARTICLE_NAMES
+from kaggle_cryoet.picks import Picks, write_copick
+from kaggle_cryoet.tomogram import Tomogram, write_tomogram
+from kaggle_cryoet.training import checkpoints
+from kaggle_cryoet.training.crops import CropSettings
+from kaggle_cryoet.training.module import OptimiserSettings, UNetModule, UNetTrainingSettings
+from kaggle_cryoet.training.unet import TrainingLength, train_unet
+
+SHAPE = (34, 40, 48)
+VOXEL_ANGSTROM = 10.0
+CROPS = CropSettings(shape_zyx=(32, 32, 32))
+TWO_EPOCHS = TrainingLength(epochs=2, crops_per_epoch=4, batch_size=2, validate_every=2, ema_decay=0.5)
+FOUR_EPOCHS = replace(TWO_EPOCHS, epochs=4)
+
+
+def write_runs(directory, names, *, seed=0, labels=(0, 3, 5), with_picks=True):
+    """Runs of noise in the competition's layout, with a particle of each label at any place."""
+    rng = np.random.default_rng(seed)
+    for name in names:
+        data = rng.normal(size=SHAPE).astype(np.float32)
+        path = directory / "static" / "ExperimentRuns" / name / "VoxelSpacing10.000" / "denoised.zarr"
+        write_tomogram(path, Tomogram(data=data, voxel_angstrom=VOXEL_ANGSTROM, name=name), levels=1)
+        position = rng.uniform(0, np.array(SHAPE) - 1, (len(labels), 3)) * VOXEL_ANGSTROM
+        picks = Picks(position_zyx_angstrom=position, label=np.array(labels, dtype=np.int64))
+        if with_picks:
+            write_copick(directory / "overlay" / "ExperimentRuns" / name / "Picks", picks, name)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_runs(tmp_path_factory.mktemp("data"), ["a", "b", "c"])
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch):
+    monkeypatch.setitem(PRESET_SETTINGS, "half", UNetSettings(channels=(4, 6)))
+    monkeypatch.setitem(PRESET_SETTINGS, "host", UNetSettings(preset="host", channels=(4, 6, 6)))
+
+
+def train(data, output, **options):
+    options = {"length": TWO_EPOCHS, "crops": CROPS, "device": "cpu", "progress": False} | options
+    return train_unet([data], output, **options)
+
+
+def weights_of(model_folder):
+    return {name: value.numpy() for name, value in load_unet(model_folder).network.state_dict().items()}
+
+
+def log_of(output):
+    with (output / "log" / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def interrupt_at(monkeypatch, step, error=KeyboardInterrupt):
+    """Have the training stop before an optimiser step."""
+    training_step = UNetModule.training_step
+
+    def interrupted(self, batch, batch_index):
+        if self.global_step == step:
+            raise error
+        return training_step(self, batch, batch_index)
+
+    monkeypatch.setattr(UNetModule, "training_step", interrupted)
+
+
+def test_a_training_leaves_a_model_a_log_and_a_checkpoint_and_says_nothing(data, tmp_path, monkeypatch, capfd, caplog):
+    monkeypatch.chdir(tmp_path)
+    folder = train(data, tmp_path / "out", seed=7)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    files = sorted(str(path.relative_to(folder.parent)) for path in folder.parent.rglob("*") if path.is_file())
+    assert files == ["checkpoints/last.ckpt", "log/metrics.csv", "unet3d/model.json", "unet3d/weights.safetensors"]
+
+    model = load_unet(folder)
+    assert model.settings == UNetSettings(channels=(4, 6))
+    assert all(0.05 <= threshold < 1 for threshold in model.thresholds)
+    origin = model.provenance
+    assert (origin["seed"], origin["epochs"], origin["started_from"]) == (7, 2, None)
+    assert (origin["training_runs"], origin["validation_runs"]) == (["a", "b"], ["c"])
+    assert origin["crops"]["shape_zyx"] == [32, 32, 32]
+    assert list(origin["validation"]["particles"]) == list(PARTICLE_NAMES)
+
+    log = log_of(tmp_path / "out")
+    losses = [float(row["loss"]) for row in log if row["loss"]]
+    scores = [(row["epoch"], float(row["score"])) for row in log if row["score"]]
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()
+    assert scores == [("1", pytest.approx(origin["validation"]["score"]))]
+
+
+def test_an_interrupted_training_that_goes_on_is_the_unbroken_one(data, tmp_path, monkeypatch):
+    train(data, tmp_path / "unbroken", length=FOUR_EPOCHS)
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "broken", length=FOUR_EPOCHS)
+    assert signal.getsignal(signal.SIGINT) is on_interrupt
+    assert json.loads((tmp_path / "broken" / "unet3d" / "model.json").read_text())["provenance"]["epochs"] == 2
+    train(data, tmp_path / "broken", length=FOUR_EPOCHS, resume=True)
+
+    losses = [row["loss"] for row in log_of(tmp_path / "broken") if row["loss"]]
+    assert len(set(losses)) == 4
+    assert log_of(tmp_path / "broken") == log_of(tmp_path / "unbroken")
+    expected = weights_of(tmp_path / "unbroken" / "unet3d")
+    for name, value in weights_of(tmp_path / "broken" / "unet3d").items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+    assert load_unet(tmp_path / "broken/unet3d").thresholds == load_unet(tmp_path / "unbroken/unet3d").thresholds
+    saved = [
+        torch.load(tmp_path / output / "checkpoints" / "last.ckpt", weights_only=False)
+        for output in ("broken", "unbroken")
+    ]
+    for name, value in saved[0]["current_model_state"].items():
+        assert torch.equal(value, saved[1]["current_model_state"][name]), name
+
+
+def test_a_finished_training_can_be_resumed_and_stays_what_it_is(data, tmp_path):
+    train(data, tmp_path)
+    log, weights = log_of(tmp_path), weights_of(tmp_path / "unet3d")
+    train(data, tmp_path, resume=True)
+    assert log_of(tmp_path) == log
+    for name, value in weights_of(tmp_path / "unet3d").items():
+        np.testing.assert_array_equal(value, weights[name])
+
+
+def test_what_is_scored_is_the_average_of_the_weights_that_is_saved(data, tmp_path, monkeypatch):
+    from kaggle_cryoet.training import module
+
+    scored = {}
+
+    def predict(network, volumes, settings, device):
+        scored.update({name: value.numpy(force=True).copy() for name, value in network.state_dict().items()})
+        return predict_candidates(network, volumes, settings, device)
+
+    predict_candidates = module.predict_candidates
+    monkeypatch.setattr(module, "predict_candidates", predict)
+    train(data, tmp_path)
+    raw = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=False)["current_model_state"]
+    for name, value in weights_of(tmp_path / "unet3d").items():
+        np.testing.assert_allclose(value, scored[name], rtol=1e-3, atol=1e-7, err_msg=name)
+    assert np.abs(scored["stem.weight"] - raw["network.stem.weight"].numpy()).max() > 1e-4
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_the_score_is_looked_at_after_the_last_epoch_in_any_case(data, tmp_path, epochs):
+    folder = train(data, tmp_path, length=replace(TWO_EPOCHS, epochs=epochs))
+    assert load_unet(folder).provenance["epochs"] == epochs
+    assert [row["epoch"] for row in log_of(tmp_path) if row["score"]] == (["0"] if epochs == 1 else ["1", "2"])
+
+
+def test_a_training_starts_from_the_weights_of_a_model(data, tmp_path):
+    first = train(data, tmp_path / "first", seed=1)
+    standing_still = UNetTrainingSettings(optimiser=OptimiserSettings(learning_rate=1e-12))
+    second = train(data, tmp_path / "second", seed=2, start_from=first, settings=standing_still)
+    expected = weights_of(first)
+    for name, value in weights_of(second).items():
+        if "running" not in name and "num_batches" not in name:
+            np.testing.assert_allclose(value, expected[name], rtol=1e-3, atol=1e-7, err_msg=name)
+    assert load_unet(second).provenance["started_from"] == str(first)
+
+
+def test_the_full_resolution_network_trains_as_well(data, tmp_path):
+    folder = train(data, tmp_path, preset="host", length=replace(TWO_EPOCHS, epochs=1))
+    assert load_unet(folder).settings.preset == "host"
+
+
+def test_validation_runs_can_be_given_apart(data, tmp_path):
+    other = write_runs(tmp_path / "other", ["d", "e"], seed=1)
+    length = replace(TWO_EPOCHS, epochs=1)
+    origin = load_unet(train(data, tmp_path / "out", validation_directories=[other], length=length)).provenance
+    assert (origin["training_runs"], origin["validation_runs"]) == (["a", "b", "c"], ["d", "e"])
+
+
+def test_a_disk_that_is_full_is_an_input_error_and_the_last_checkpoint_stays(data, tmp_path, monkeypatch):
+    train(data, tmp_path / "one", length=replace(TWO_EPOCHS, epochs=1))
+    expected = torch.load(tmp_path / "one" / "checkpoints" / "last.ckpt", weights_only=False)["epoch"]
+    import lightning
+
+    save_checkpoint = lightning.Trainer.save_checkpoint
+
+    def full(self, path, *args):
+        if self.current_epoch == 1:
+            path.write_bytes(b"the first few bytes")
+            raise OSError(28, "No space left on device")
+        save_checkpoint(self, path, *args)
+
+    monkeypatch.setattr(lightning.Trainer, "save_checkpoint", full)
+    with pytest.raises(InputError, match="No space left"):
+        train(data, tmp_path / "two")
+    assert [path.name for path in (tmp_path / "two" / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert torch.load(tmp_path / "two" / "checkpoints" / "last.ckpt", weights_only=False)["epoch"] == expected
+
+
+def test_a_checkpoint_must_be_whole_and_of_the_same_training(data, tmp_path):
+    with pytest.raises(InputError, match="no checkpoint to resume from"):
+        train(data, tmp_path, resume=True)
+    train(data, tmp_path, length=replace(TWO_EPOCHS, epochs=1), seed=3)
+    with pytest.raises(InputError, match="holds a training already"):
+        train(data, tmp_path, seed=3)
+    with pytest.raises(InputError, match="steps = 2, got 4"):
+        train(data, tmp_path, seed=3, resume=True)
+    with pytest.raises(InputError, match="seed = 3, got 4"):
+        train(data, tmp_path, length=replace(TWO_EPOCHS, epochs=1), seed=4, resume=True)
+    with pytest.raises(InputError, match="another network"):
+        train(data, tmp_path, preset="host", resume=True)
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    whole = path.read_bytes()
+    for broken in (whole[: len(whole) // 2], b"", b"no checkpoint"):
+        path.write_bytes(broken)
+        with pytest.raises(InputError, match="not a whole checkpoint"):
+            train(data, tmp_path, length=replace(TWO_EPOCHS, epochs=1), seed=3, resume=True)
+    torch.save([1, 2], path)
+    with pytest.raises(InputError, match="not a whole checkpoint"):
+        train(data, tmp_path, resume=True)
+
+
+def test_the_log_of_epochs_that_are_done_again_is_dropped(tmp_path):
+    (tmp_path / "log").mkdir()
+    rows = "epoch,loss,score,step\n0,0.5,,1\n1,,0.25,3\n1,0.4,,3\n2,,0.75,5\n"
+    (tmp_path / "log" / "metrics.csv").write_text(rows)
+    checkpoints.csv_logger(tmp_path, 2).log_metrics({"epoch": 2, "loss": 0.3}, 5)
+    assert [(row["epoch"], row["loss"], row["score"]) for row in log_of(tmp_path)] == [
+        ("0", "0.5", ""),
+        ("1", "", "0.25"),
+        ("1", "0.4", ""),
+    ]
+
+
+def test_the_learning_rate_rises_evenly_and_falls_as_a_cosine():
+    chosen = OptimiserSettings(warmup_fraction=0.1, final_fraction=0.02)
+    factors = np.array([chosen.factor(step, 1000) for step in range(1001)])
+    np.testing.assert_allclose(factors[:100], np.arange(1, 101) / 100)
+    np.testing.assert_allclose(factors[100:], 0.51 + 0.49 * np.cos(np.linspace(0, np.pi, 901)))
+    assert factors[-1] == pytest.approx(0.02)
+    assert chosen.factor(0, 1) == 1.0
+    assert chosen.factor(2000, 1000) == pytest.approx(0.02)
+
+
+def test_data_that_cannot_be_trained_on_is_an_input_error(data, tmp_path):
+    def fails(match, directory, **options):
+        with pytest.raises(InputError, match=match):
+            train(directory, tmp_path / "out", **options)
+
+    one = write_runs(tmp_path / "one", ["alone"])
+    fails("does not exist", tmp_path / "nowhere")
+    fails("one run alone leaves none", one)
+    fails("runs without picks", write_runs(tmp_path / "bare", ["a", "b"], with_picks=False))
+    fails("have no particles", write_runs(tmp_path / "empty", ["a", "b"], labels=()))
+    fails("both trained on and validated on", data, validation_directories=[data])
+    fails("different names", data, validation_directories=[one, write_runs(tmp_path / "two", ["alone"], seed=1)])
+    fails("no such model folder", data, start_from=tmp_path / "nowhere")
+    fails("unknown preset", data, preset="full")
+    fails("unknown device", data, device="gpu")
+    fails("multiples of 4", data, crops=CropSettings(shape_zyx=(32, 34, 32)))
+    fails("less than half of a crop", data, crops=CropSettings(shape_zyx=(32, 128, 32)))
+    fails("seed must not be negative", data, seed=-1)
+    outside = Picks(position_zyx_angstrom=np.array([[0.0, 0.0, 1e4]]), label=np.array([3]))
+    write_copick(one / "overlay" / "ExperimentRuns" / "alone" / "Picks", outside, "alone")
+    fails("outside the volume", one, validation_directories=[data])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_another_network_cannot_be_started_from(data, tmp_path, monkeypatch):
+    other = train(data, tmp_path / "host", preset="host", length=replace(TWO_EPOCHS, epochs=1))
+    with pytest.raises(InputError, match="preset 'half' is"):
+        train(data, tmp_path / "half", start_from=other)
+
+
+def test_an_output_that_cannot_be_written_is_an_input_error(data, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written"):
+        train(data, tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        lambda: TrainingLength(epochs=0),
+        lambda: TrainingLength(crops_per_epoch=10, batch_size=4),
+        lambda: TrainingLength(validate_every=0),
+        lambda: TrainingLength(ema_decay=1.0),
+        lambda: OptimiserSettings(learning_rate=0.0),
+        lambda: OptimiserSettings(warmup_fraction=1.5),
+    ],
+)
+def test_impossible_settings_are_an_input_error(settings):
+    with pytest.raises(InputError):
+        settings()
