@@ -32,7 +32,7 @@ def test_flips_are_saved_first_and_overlap_last() -> None:
     ladder = cheaper_settings(SegmentSettings(flips=8, windows=WINDOWS), COMPETITION, 16)
     assert [settings.flips for settings in ladder] == [8, 4, 2, 1, 1]
     assert [settings.windows.overlap for settings in ladder] == [0.125, 0.125, 0.125, 0.125, 0.0]
-    assert ladder[-1].windows.window_zyx == (192, 224, 320)
+    assert ladder[-1].windows.window_zyx == (192, 320, 320)
     costs = [network_voxels(settings, COMPETITION, 16) for settings in ladder]
     assert costs == sorted(costs, reverse=True)
 

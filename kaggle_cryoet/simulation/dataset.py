@@ -1,7 +1,7 @@
 """Labelled runs in the competition's layout, made one by one from a seed."""
 
+import hashlib
 import json
-import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,15 +15,17 @@ from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.simulation.beads import BeadModel
 from kaggle_cryoet.simulation.denoise import finish
-from kaggle_cryoet.simulation.microscope import draw_tilt_series, reconstruct
+from kaggle_cryoet.simulation.microscope import draw_tilt_series
 from kaggle_cryoet.simulation.nuisances import NUISANCE_RANGES, Nuisances, NuisanceRanges
-from kaggle_cryoet.simulation.specimen import REAL_SHAPE_ZYX, draw_specimen
+from kaggle_cryoet.simulation.population import REAL_SHAPE_ZYX
+from kaggle_cryoet.simulation.reconstruction import check_types, reconstruct_types
+from kaggle_cryoet.simulation.specimen import draw_specimen
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
-
-logger = logging.getLogger(__name__)
 
 LEAST_EDGE_VOXELS = 32
 """The largest particles are 27 voxels across."""
+_PARTS = ("static", "overlay", "provenance")
+_UNFINISHED = ".unfinished"
 
 
 def simulate_tomogram(
@@ -34,15 +36,62 @@ def simulate_tomogram(
     ranges: NuisanceRanges | None = None,
     voxel_angstrom: float = CZII_VOXEL_ANGSTROM,
     counts: Mapping[str, int] | None = None,
+    picks: Picks | None = None,
     bead_models: Mapping[str, BeadModel] | None = None,
+    tomogram_type: str = "denoised",
 ) -> tuple[Tomogram, Picks, Nuisances]:
-    """One tomogram, its true picks and the nuisances that were drawn for it; the same for the same seed.
+    """One tomogram, its true picks and the nuisances that were drawn for it; see `simulate_tomograms`."""
+    tomograms, true_picks, nuisances = simulate_tomograms(
+        name,
+        seed=seed,
+        shape_zyx=shape_zyx,
+        ranges=ranges,
+        voxel_angstrom=voxel_angstrom,
+        counts=counts,
+        picks=picks,
+        bead_models=bead_models,
+        tomogram_types=(tomogram_type,),
+    )
+    return tomograms[tomogram_type], true_picks, nuisances
+
+
+def simulate_tomograms(
+    name: str,
+    *,
+    seed: Sequence[int] | int,
+    shape_zyx: tuple[int, int, int] = REAL_SHAPE_ZYX,
+    ranges: NuisanceRanges | None = None,
+    voxel_angstrom: float = CZII_VOXEL_ANGSTROM,
+    counts: Mapping[str, int] | None = None,
+    picks: Picks | None = None,
+    bead_models: Mapping[str, BeadModel] | None = None,
+    tomogram_types: Sequence[str] = ("denoised",),
+) -> tuple[dict[str, Tomogram], Picks, Nuisances]:
+    """Reconstructions of one specimen by type, its true picks and the nuisances drawn for it; the same for the same seed.
+
+    Parameters
+    ----------
+    name
+        Name of the run.
+    seed
+        Source of all chance.
+    shape_zyx
+        Shape of the volume in voxels.
+    ranges
+        Distributions of the nuisances; those of training if not given.
+    voxel_angstrom
+        Size of a voxel.
+    counts, picks, bead_models
+        As in `draw_specimen`.
+    tomogram_types
+        One or more of `TOMOGRAM_TYPES`; a type is the same whatever other types are asked for.
 
     Raises
     ------
     InputError
-        If an edge is shorter than `LEAST_EDGE_VOXELS`, or the particles asked for do not fit.
+        If an edge is shorter than `LEAST_EDGE_VOXELS`, the particles asked for do not fit, or a type is unknown.
     """
+    check_types(tomogram_types)
     if min(shape_zyx) < LEAST_EDGE_VOXELS:
         raise InputError(
             f"a tomogram needs edges of {LEAST_EDGE_VOXELS} voxels or more to hold particles, got {shape_zyx}"
@@ -50,38 +99,23 @@ def simulate_tomogram(
     rng = np.random.default_rng(seed)
     nuisances = (ranges or NUISANCE_RANGES["training"]).draw(rng)
     specimen = draw_specimen(
-        nuisances, shape_zyx, rng, voxel_angstrom=voxel_angstrom, counts=counts, bead_models=bead_models
+        nuisances, shape_zyx, rng, voxel_angstrom=voxel_angstrom, counts=counts, picks=picks, bead_models=bead_models
     )
     series = draw_tilt_series(nuisances, voxel_angstrom, rng)
-    volume = finish(reconstruct(specimen.density, series, nuisances, rng), nuisances, rng)
-    return Tomogram(data=volume, voxel_angstrom=voxel_angstrom, name=name), specimen.picks, nuisances
+    volumes = reconstruct_types(specimen.density, series, nuisances, rng, tomogram_types)
+    finish_seed = int(rng.integers(2**63))
+    tomograms = {}
+    for tomogram_type in tomogram_types:
+        volume = finish(
+            volumes.pop(tomogram_type), nuisances, np.random.default_rng(finish_seed), tomogram_type=tomogram_type
+        )
+        tomograms[tomogram_type] = Tomogram(data=volume, voxel_angstrom=voxel_angstrom, name=name)
+    return tomograms, specimen.picks, nuisances
 
 
 def run_name(seed: int, number: int) -> str:
     """Name of run `number` of a set: it says that it is simulated, and the seed."""
     return f"SIM_{seed}_{number}"
-
-
-def write_run(static: Path, overlay: Path, tomogram: Tomogram, picks: Picks, provenance: Mapping[str, object]) -> None:
-    """Write a run whole or not at all: the tomogram's directory gets its name last."""
-    runs = static / "ExperimentRuns"
-    unfinished = runs / f".{tomogram.name}.unfinished"
-    if unfinished.exists():
-        shutil.rmtree(unfinished)
-    spacing = unfinished / "VoxelSpacing10.000"
-    spacing.mkdir(parents=True)
-    try:
-        write_tomogram(spacing / "denoised.zarr", tomogram)
-        (unfinished / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf8")
-        picks_directory = overlay / "ExperimentRuns" / tomogram.name / "Picks"
-        if picks_directory.exists():
-            shutil.rmtree(picks_directory)
-        picks_directory.mkdir(parents=True)
-        write_copick(picks_directory, picks, tomogram.name)
-        unfinished.rename(runs / tomogram.name)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def simulate(
@@ -92,14 +126,17 @@ def simulate(
     seed: int = 0,
     setting: str = "training",
     counts: Mapping[str, int] | None = None,
+    picks: Sequence[Picks] | None = None,
     bead_models: Mapping[str, BeadModel] | None = None,
+    tomogram_types: Sequence[str] = ("denoised",),
     progress: bool = False,
 ) -> list[str]:
     """Write labelled tomograms in the competition's layout.
 
-    `OUTPUT/static/ExperimentRuns/<run>/VoxelSpacing10.000/denoised.zarr` and
-    `OUTPUT/overlay/ExperimentRuns/<run>/Picks/<particle>.json`. A set that was interrupted is completed: a run that is there
-    is whole and is kept if it was made from the same request.
+    `OUTPUT/static/ExperimentRuns/<run>/VoxelSpacing10.000/<type>.zarr`,
+    `OUTPUT/overlay/ExperimentRuns/<run>/Picks/<particle>.json` and, beside the runs, what was drawn for each:
+    `OUTPUT/provenance/<run>.json`. A run appears whole or not at all. A set that was interrupted is completed by the same
+    call; a longer set of the same seed begins with the same runs.
 
     Parameters
     ----------
@@ -115,8 +152,13 @@ def simulate(
         `training` or `shifted`: where the nuisances come from.
     counts
         Particles of each type per tomogram, by name; drawn like the real ones if not given.
+    picks
+        Positions, and orientations if they have any, of the labelled particles: those of run i are number i, and from
+        the first again when there are more runs.
     bead_models
         Structures used in place of the package's own, by particle name.
+    tomogram_types
+        Reconstructions of each specimen.
     progress
         Show a bar.
 
@@ -132,40 +174,73 @@ def simulate(
     """
     from tqdm.auto import tqdm
 
-    if runs < 1:
-        raise InputError(f"at least one run must be asked for, got {runs}")
+    if runs < 1 or seed < 0:
+        raise InputError(f"expected one run or more and a seed that is not negative, got {runs} runs and seed {seed}")
     if setting not in NUISANCE_RANGES:
         raise InputError(f"unknown setting {setting!r}; expected one of {', '.join(NUISANCE_RANGES)}")
-    for name in list(counts or {}) + list(bead_models or {}):
+    for name in [*(counts or {}), *(bead_models or {})]:
         if name not in PARTICLE_NAMES:
             raise InputError(f"unknown particle {name!r}; expected one of {', '.join(PARTICLE_NAMES)}")
+    for name, count in (counts or {}).items():
+        if count < 0:
+            raise InputError(f"expected a number of {name} that is not negative, got {count}")
+    if picks is not None and not len(picks):
+        raise InputError("expected the picks of one run or more, got none")
+    check_types(tomogram_types)
     output = Path(output_directory)
-    static, overlay = output / "static", output / "overlay"
     names = [run_name(seed, number) for number in range(runs)]
     request = {
         "seed": seed,
         "shape_zyx": list(shape_zyx),
         "setting": setting,
-        "counts": dict(counts) if counts else None,
-        "bead_models": {name: model.source for name, model in (bead_models or {}).items()},
+        "counts": dict(counts) if counts is not None else None,
+        "picks": [_digest_of_picks(item) for item in picks] if picks is not None else None,
+        "bead_models": {name: _digest_of_beads(model) for name, model in (bead_models or {}).items()},
+        "tomogram_types": list(tomogram_types),
     }
     finished = _finished_runs(output, names, request)
-    (static / "ExperimentRuns").mkdir(parents=True, exist_ok=True)
     for number in tqdm(range(runs), desc="simulating", unit="tomogram", disable=not progress):
         if names[number] in finished:
             continue
-        tomogram, picks, nuisances = simulate_tomogram(
+        tomograms, true_picks, nuisances = simulate_tomograms(
             names[number],
             seed=(seed, number),
             shape_zyx=shape_zyx,
             ranges=NUISANCE_RANGES[setting],
             counts=counts,
+            picks=None if picks is None else picks[number % len(picks)],
             bead_models=bead_models,
+            tomogram_types=tomogram_types,
         )
-        write_run(
-            static, overlay, tomogram, picks, {"request": request, "number": number, "nuisances": asdict(nuisances)}
-        )
+        provenance = {"request": request, "number": number, "nuisances": asdict(nuisances)}
+        _write_run(output, names[number], tomograms, true_picks, provenance)
     return names
+
+
+def _write_run(
+    output: Path, name: str, tomograms: Mapping[str, Tomogram], picks: Picks, provenance: Mapping[str, object]
+) -> None:
+    """Write a run beside its place, then move it there: provenance, picks and, last, what makes it a run, its tomograms."""
+    unfinished = output / _UNFINISHED
+    shutil.rmtree(unfinished, ignore_errors=True)
+    spacing = unfinished / "static" / name / "VoxelSpacing10.000"
+    try:
+        spacing.mkdir(parents=True)
+        for tomogram_type, tomogram in tomograms.items():
+            write_tomogram(spacing / f"{tomogram_type}.zarr", tomogram)
+        write_copick(unfinished / "overlay" / name / "Picks", picks, name)
+        (unfinished / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf8")
+        overlay = output / "overlay" / "ExperimentRuns" / name
+        shutil.rmtree(overlay, ignore_errors=True)  # of a run that was interrupted here
+        for directory in (output / "provenance", overlay.parent, output / "static" / "ExperimentRuns"):
+            directory.mkdir(parents=True, exist_ok=True)
+        (unfinished / "provenance.json").replace(output / "provenance" / f"{name}.json")
+        (unfinished / "overlay" / name).rename(overlay)
+        spacing.parent.rename(output / "static" / "ExperimentRuns" / name)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _finished_runs(output: Path, names: Sequence[str], request: Mapping[str, object]) -> set[str]:
@@ -174,14 +249,34 @@ def _finished_runs(output: Path, names: Sequence[str], request: Mapping[str, obj
         raise InputError(f"{output} is a file; expected a directory to write runs into")
     if not output.exists():
         return set()
-    strangers = {entry.name for entry in output.iterdir()} - {"static", "overlay"}
+    strangers = {entry.name for entry in output.iterdir()} - {*_PARTS, _UNFINISHED}
     runs = output / "static" / "ExperimentRuns"
-    present = {entry.name for entry in runs.iterdir() if not entry.name.startswith(".")} if runs.is_dir() else set()
-    strangers |= present - set(names)
+    present = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
+    strangers |= {name for name in present - set(names) if not (output / "provenance" / f"{name}.json").is_file()}
     if strangers:
         raise InputError(f"{output} is not empty and holds something else: {', '.join(sorted(strangers)[:3])}")
-    for name in present:
-        made = json.loads((runs / name / "provenance.json").read_text(encoding="utf8"))
-        if made["request"] != request:
+    for name in sorted(present):
+        if _request_of(output / "provenance" / f"{name}.json") != request:
             raise InputError(f"{output} holds run {name} of another request; choose an empty directory")
     return present
+
+
+def _request_of(provenance: Path) -> object:
+    """The request that a run was made from; None if it cannot be read."""
+    try:
+        return json.loads(provenance.read_text(encoding="utf8"))["request"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest_of_picks(picks: Picks) -> str:
+    """A short name of positions, labels and orientations."""
+    orientation = b"" if picks.orientation_zyx is None else picks.orientation_zyx.tobytes()
+    content = picks.position_zyx_angstrom.tobytes() + picks.label.tobytes() + orientation
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _digest_of_beads(model: BeadModel) -> str:
+    """A short name of a structure."""
+    content = model.position_zyx_angstrom.tobytes() + model.mass.tobytes() + repr(model.sigma_angstrom).encode()
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -5,12 +5,15 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from kaggle_cryoet.simulation.nuisances import Nuisances
+from kaggle_cryoet.simulation.reconstruction import DENOISED_TYPES
 
-REAL_BACKGROUND_SPREAD = 4.3e-6
-"""1.4826 times the median absolute deviation of real denoised slices (TS_100_3: 4.0e-6 to 4.5e-6)."""
 CORING_WINDOW_VOXELS = 5
 CORING_VARIANCES = 2.0
 """Local energy, in background variances, up to which a structure is taken for noise."""
+BRIGHT_SPREADS = 2.0
+"""What is brighter than this many spreads of the background is no noise."""
+DARK_SPREADS = 4.0
+"""What is darker is structure, whose amplitude the denoiser compresses."""
 
 
 @njit(cache=True, parallel=True)
@@ -20,6 +23,18 @@ def _core(volume, energy, scale, coring):  # type: ignore[no-untyped-def]
             for x in range(volume.shape[2]):
                 weak = np.exp(-max(energy[z, y, x] * scale - 1.0, 0.0))
                 volume[z, y, x] *= np.float32(1.0 - coring * weak)
+
+
+@njit(cache=True, parallel=True)
+def _compress(volume, bright, suppression, dark, exponent):  # type: ignore[no-untyped-def]
+    for z in prange(volume.shape[0]):
+        for y in range(volume.shape[1]):
+            for x in range(volume.shape[2]):
+                value = volume[z, y, x]
+                if value > bright:
+                    volume[z, y, x] = bright + (value - bright) * (np.float32(1.0) - suppression)
+                elif value < -dark:
+                    volume[z, y, x] = -dark * (-value / dark) ** exponent
 
 
 @njit(cache=True, parallel=True)
@@ -34,7 +49,8 @@ def _fade(volume, edge, normal_y, normal_x, width, left_over):  # type: ignore[n
 
 def background_spread(volume: NDArray[np.float32]) -> float:
     """1.4826 times the median absolute deviation of a `(z, y, x)` volume: its noise, whatever particles it holds."""
-    sample = volume[::3, ::5, ::5]
+    step = 1 if volume.size < 10**6 else 3
+    sample = volume[::step, ::step, ::step]
     return float(1.4826 * np.median(np.abs(sample - np.median(sample))))
 
 
@@ -45,6 +61,23 @@ def core(volume: NDArray[np.float32], coring: float) -> None:
     variance = background_spread(volume) ** 2
     energy = uniform_filter(np.square(volume), CORING_WINDOW_VOXELS, mode="nearest")
     _core(volume, energy, np.float32(1.0 / (CORING_VARIANCES * variance)), np.float32(coring))
+
+
+def compress(volume: NDArray[np.float32], bright_suppression: float, dark_exponent: float) -> None:
+    """Bring what is not noise closer to it, in place, in a volume of median 0.
+
+    What exceeds `BRIGHT_SPREADS` loses a share `bright_suppression` of the excess: a denoiser that has seen only dark
+    structures takes bright ones, such as the fringes around particles, for noise. Below `-DARK_SPREADS` amplitudes grow with
+    the power `dark_exponent`, as it falls short of rare, strong contrast.
+    """
+    spread = background_spread(volume)
+    _compress(
+        volume,
+        np.float32(BRIGHT_SPREADS * spread),
+        np.float32(bright_suppression),
+        np.float32(DARK_SPREADS * spread),
+        np.float32(dark_exponent),
+    )
 
 
 def fade_border(volume: NDArray[np.float32], rng: np.random.Generator) -> None:
@@ -59,12 +92,16 @@ def fade_border(volume: NDArray[np.float32], rng: np.random.Generator) -> None:
     _fade(volume, edge, normal_y, np.sin(angle), rng.uniform(0.5, 3.0), rng.uniform(0.1, 0.6))
 
 
-def finish(volume: NDArray[np.float32], nuisances: Nuisances, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Bring a `(z, y, x)` reconstruction, in place, to the looks and the scale of a denoised tomogram; its mean is 0."""
-    if nuisances.coring > 0:
-        core(volume, nuisances.coring)
-    if rng.random() < nuisances.uncovered_border:
+def finish(
+    volume: NDArray[np.float32], nuisances: Nuisances, rng: np.random.Generator, *, tomogram_type: str = "denoised"
+) -> NDArray[np.float32]:
+    """Bring a `(z, y, x)` reconstruction, in place, to the looks and the scale of a stored tomogram; its mean is 0."""
+    if tomogram_type in DENOISED_TYPES:
+        if nuisances.coring > 0:
+            core(volume, nuisances.coring)
+        compress(volume, nuisances.bright_suppression, nuisances.dark_exponent)
+    if nuisances.uncovered_border:
         fade_border(volume, rng)
     volume -= volume.mean(dtype=np.float64).astype(np.float32)
-    volume *= np.float32(REAL_BACKGROUND_SPREAD / background_spread(volume))
+    volume *= np.float32(nuisances.background_spread / background_spread(volume))
     return volume

@@ -1,4 +1,4 @@
-"""From a specimen's density to a reconstructed tomogram: tilt series, transfer, noise, back-projection, denoising.
+"""From a specimen's density to what a tilt series recorded of it, in Fourier space.
 
 By the Fourier slice theorem the image at tilt angle t is a plane through the specimen's transform that holds the tilt axis y;
 weighted back-projection puts the plane back. Over a volume `nz` voxels thick each plane is about 1 / nz cycles per voxel
@@ -17,10 +17,12 @@ from kaggle_cryoet.simulation.nuisances import Nuisances
 ELECTRON_WAVELENGTH_ANGSTROM = 0.0197
 """At 300 kV, relativistic."""
 SPHERICAL_ABERRATION_ANGSTROM = 2.7e7
+MEAN_FREE_PATH_ANGSTROM = 3000.0
+"""Of electrons in ice, before they lose their direction or energy."""
 RADIAL_SAMPLES = 1024
 RADIAL_MAXIMUM = 0.9
 """In cycles per voxel; the corner of a cubic grid is at sqrt(3) / 2."""
-PATTERN_FREQUENCY = 0.03
+PATTERN_FREQUENCY = 0.04
 """Width of the spectrum of slow background changes, in cycles per voxel."""
 SIGNAL_UNIT = 0.3
 """Density in kDa per voxel of 10 Å that is as strong as the noise; calibrated to real slices (docs/simulation.md)."""
@@ -52,47 +54,65 @@ class TiltSeries:
     """`(n,)` standard deviation of the noise, weights included."""
     shift_voxels: NDArray[np.float64]
     """`(n, 2)` alignment errors along y and along the image's x."""
+    step_radian: float
+    """Angle between neighbouring images."""
+    ramp_exponent: float
+    """Power of the ramp that weights the back-projection; the exact one has 1."""
+    voxel_angstrom: float
+    """Of the volume that the transfer is meant for."""
 
 
 def draw_tilt_series(nuisances: Nuisances, voxel_angstrom: float, rng: np.random.Generator) -> TiltSeries:
-    """A dose-symmetric tilt series with drawn defocus errors, alignment errors and CTF correction."""
-    limit, step = nuisances.tilt_range_degree, nuisances.tilt_step_degree
-    count = int(limit / step)
-    angle_degree = np.arange(-count, count + 1) * step + rng.normal(0, 0.2)
-    angle = np.radians(angle_degree)
+    """A dose-symmetric tilt series with drawn defocus errors, alignment errors and missing images."""
+    count = int(nuisances.tilt_range_degree / nuisances.tilt_step_degree)
+    nominal_degree = np.arange(-count, count + 1) * nuisances.tilt_step_degree
+    nominal_degree = nominal_degree[(rng.random(len(nominal_degree)) >= nuisances.dropped_tilts) | (nominal_degree == 0)]
+    angle = np.radians(nominal_degree + nuisances.tilt_offset_degree)
     frequency = np.linspace(0, RADIAL_MAXIMUM, RADIAL_SAMPLES) / voxel_angstrom
     defocus = nuisances.defocus_angstrom + rng.normal(0, 1000, len(angle))
-    flipped = rng.random() < nuisances.phase_flipped
-    # electrons that kept their direction and energy, over a path that grows with the tilt; mean free path 3000 Å
-    path_angstrom = nuisances.ice_thickness_angstrom / np.cos(angle)
-    signal_kept = np.exp(-(path_angstrom - nuisances.ice_thickness_angstrom) / 3000.0)
-    weight = np.exp(-0.5 * (angle_degree / nuisances.tilt_weight_degree) ** 2)
-    transfer = np.empty((len(angle), RADIAL_SAMPLES), dtype=np.float32)
-    for image in range(len(angle)):
-        ctf = contrast_transfer(frequency, defocus[image], nuisances.amplitude_contrast)
-        if flipped:
-            estimated = contrast_transfer(frequency, nuisances.defocus_angstrom, nuisances.amplitude_contrast)
-            ctf = ctf * np.where(estimated < 0, -1.0, 1.0)
-        low = np.minimum(1.0, np.abs(ctf) + nuisances.low_frequency_restoration * (1 - np.abs(ctf)))
-        before_peak = np.cumprod(np.diff(np.abs(ctf), prepend=0) >= 0).astype(bool)
-        restored = np.where(before_peak, low, ctf)
-        b_factor = nuisances.envelope_angstrom_squared + nuisances.damping_angstrom_squared_per_degree * abs(
-            angle_degree[image]
-        )
-        transfer[image] = restored * np.exp(-0.25 * b_factor * frequency**2) * signal_kept[image] * weight[image]
+    path_angstrom = nuisances.ice_thickness_angstrom / np.cos(np.radians(nominal_degree))
+    kept = np.exp(-(path_angstrom - nuisances.ice_thickness_angstrom) / MEAN_FREE_PATH_ANGSTROM)
+    weight = np.exp(-0.5 * (nominal_degree / nuisances.tilt_weight_degree) ** 2)
+    b_factor = nuisances.envelope_angstrom_squared
+    b_factor = b_factor + nuisances.damping_angstrom_squared_per_degree * np.abs(nominal_degree)
+    ctf = np.stack([contrast_transfer(frequency, value, nuisances.amplitude_contrast) for value in defocus])
+    if nuisances.phase_flipped:
+        estimated = contrast_transfer(frequency, nuisances.defocus_angstrom, nuisances.amplitude_contrast)
+        ctf *= np.where(estimated < 0, -1.0, 1.0)
+    envelope = np.exp(-0.25 * b_factor[:, None] * frequency**2)  # (tilt, frequency)
     return TiltSeries(
         angle_radian=angle,
-        transfer=transfer,
+        transfer=(ctf * envelope * (kept * weight)[:, None]).astype(np.float32),
         noise=weight.astype(np.float32),
         shift_voxels=rng.normal(0, nuisances.alignment_error_angstrom / voxel_angstrom, (len(angle), 2)),
+        step_radian=float(np.radians(nuisances.tilt_step_degree)),
+        ramp_exponent=nuisances.ramp_exponent,
+        voxel_angstrom=voxel_angstrom,
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recording:
+    """Signal and noise of a tilt series, put back into one volume: half spectra of real volumes, z padded."""
+
+    signal: NDArray[np.complex64]
+    """`(depth, y, x // 2 + 1)` transform; zero outside the tilt range. Protein is dark."""
+    noise: NDArray[np.complex64]
+    """The same of the noise, of about unit strength; outside the tilt range as it was drawn, for what a denoiser leaves."""
+    shape_zyx: tuple[int, int, int]
+    """Of the volume without its padding."""
+
+    @property
+    def depth(self) -> int:
+        """Number of sections with padding."""
+        return self.signal.shape[0]
 
 
 @njit(cache=True, parallel=True, fastmath=True)
 def _apply_series(
-    spectrum, noise_spectrum, depth, width, angle, transfer, noise, shift, radial_maximum, cutoff, exponent, pattern
+    spectrum, noise_spectrum, depth, width, angle, transfer, noise, shift, step, ramp_exponent, radial_maximum, pattern
 ):  # type: ignore[no-untyped-def]
-    """Multiply `spectrum` (nz, ny, nx // 2 + 1) by the series and add `noise_spectrum` (same shape) as it left it."""
+    """Leave of two `(nz, ny, nx // 2 + 1)` spectra, in place, what the planes of the series hold of them."""
     nz, ny, half = spectrum.shape
     tilts = len(angle)
     samples = transfer.shape[1]
@@ -103,21 +123,19 @@ def _apply_series(
         for x in range(half):
             kx = x / width
             count = 0
-            total = 0.0
             for t in range(tilts):
                 distance = abs(kz * np.cos(angle[t]) - kx * np.sin(angle[t])) * depth
                 if distance < 1.0:
                     touched[count] = t
                     plane_weight[count] = 1.0 - distance
-                    total += 1.0 - distance
                     count += 1
-            scale = 1.0 / max(1.0, total)
+            parted = np.sqrt(kx * kx + kz * kz) * step * depth  # distance of neighbouring planes, in their thickness
+            scale = max(parted, 1.0 / tilts) ** ramp_exponent
             for y in range(ny):
-                ky = (y if y <= ny // 2 else y - ny) / ny
-                radius = np.sqrt(kx * kx + ky * ky + kz * kz)
                 if count == 0:
                     spectrum[z, y, x] = 0.0
                     continue
+                ky = (y if y <= ny // 2 else y - ny) / ny
                 real = 0.0
                 imaginary = 0.0
                 variance = 0.0
@@ -134,51 +152,48 @@ def _apply_series(
                     real += amplitude * np.cos(phase)
                     imaginary += amplitude * np.sin(phase)
                     variance += (plane_weight[i] * noise[t]) ** 2
+                radius = np.sqrt(kx * kx + ky * ky + kz * kz)
                 slow = 1.0 + pattern * np.exp(-0.5 * (radius / PATTERN_FREQUENCY) ** 2)
-                filtered = np.exp(-0.5 * (radius / cutoff) ** exponent) * scale
-                spectrum[z, y, x] = filtered * (
-                    spectrum[z, y, x] * np.complex64(complex(real, imaginary))
-                    + noise_spectrum[z, y, x] * np.float32(slow * np.sqrt(variance))
-                )
+                spectrum[z, y, x] *= np.complex64(complex(real * scale, imaginary * scale))
+                noise_spectrum[z, y, x] *= np.float32(slow * scale * np.sqrt(variance))
 
 
-def reconstruct(
-    density: NDArray[np.float32],
-    series: TiltSeries,
-    nuisances: Nuisances,
-    rng: np.random.Generator,
-) -> NDArray[np.float32]:
-    """`(z, y, x)` tomogram of a `(z, y, x)` density in kDa per voxel: particles dark, noise of about unit strength.
+def padded_spectrum(density: NDArray[np.float32]) -> NDArray[np.complex64]:
+    """`(depth, y, x // 2 + 1)` transform of a `(z, y, x)` volume.
 
     The depth is padded by a quarter so that what smears out of the top of the volume does not come back at its bottom.
     """
     import scipy.fft
 
     nz, ny, nx = density.shape
-    depth = scipy.fft.next_fast_len(nz + nz // 4, real=True)
-    padded = np.zeros((depth, ny, nx), dtype=np.float32)
+    padded = np.zeros((scipy.fft.next_fast_len(nz + nz // 4, real=True), ny, nx), dtype=np.float32)
     padded[:nz] = density
-    spectrum = scipy.fft.rfftn(padded, workers=-1, overwrite_x=True)
-    del padded
-    spectrum *= np.float32(-nuisances.signal_per_noise / SIGNAL_UNIT)
-    noise_spectrum = np.empty(spectrum.shape, dtype=np.complex64)
-    plane = noise_spectrum.view(np.float32)
-    for z in range(depth):
-        rng.standard_normal(dtype=np.float32, out=plane[z])
-    noise_spectrum *= np.float32(np.sqrt(0.5 * depth * ny * nx))
+    return np.asarray(scipy.fft.rfftn(padded, workers=-1, overwrite_x=True), dtype=np.complex64)
+
+
+def record(
+    density: NDArray[np.float32], series: TiltSeries, nuisances: Nuisances, rng: np.random.Generator
+) -> Recording:
+    """What a tilt series holds of a `(z, y, x)` density in kDa per voxel."""
+    shape = (density.shape[0], density.shape[1], density.shape[2])
+    signal = padded_spectrum(density)
+    signal *= np.float32(-nuisances.signal_per_noise / SIGNAL_UNIT)
+    noise = np.empty(signal.shape, dtype=np.complex64)
+    for section in noise.view(np.float32):
+        rng.standard_normal(dtype=np.float32, out=section)
+    noise *= np.float32(np.sqrt(0.5 * signal.shape[0] * shape[1] * shape[2]))
     _apply_series(
-        spectrum,
-        noise_spectrum,
-        float(depth),
-        nx,
+        signal,
+        noise,
+        float(signal.shape[0]),
+        shape[2],
         series.angle_radian,
         series.transfer,
         series.noise,
         series.shift_voxels,
+        series.step_radian,
+        series.ramp_exponent,
         RADIAL_MAXIMUM,
-        nuisances.cutoff_per_voxel,
-        nuisances.cutoff_exponent,
         nuisances.fixed_pattern,
     )
-    del noise_spectrum, plane
-    return np.ascontiguousarray(scipy.fft.irfftn(spectrum, s=(depth, ny, nx), workers=-1, overwrite_x=True)[:nz])
+    return Recording(signal=signal, noise=noise, shape_zyx=shape)

@@ -31,7 +31,7 @@ class Nuisances:
     clustering: float
     """Share of particles placed in contact with one of their own kind, relative to that of the real ones."""
     lysate_per_cubic_micrometre: float
-    """Small unlabelled proteins (15 to 500 kDa) in the ice."""
+    """Small unlabelled proteins in the ice."""
     lysate_clustered: float
     """Share of them that lie in loose groups."""
     distractors_per_cubic_micrometre: float
@@ -70,20 +70,35 @@ class Nuisances:
     """Pretilt of the specimen that the reconstruction did not take out."""
     tilt_step_degree: float
     """Angle between neighbouring tilt images."""
+    ramp_exponent: float
+    """Power of the ramp that weights the back-projection: 1 is exact; less leaves low frequencies too strong, as a few
+    iterations of SIRT do."""
     tilt_weight_degree: float
     """Gaussian width of the weights of tilt images over their angle, in the reconstruction."""
     dropped_tilts: float
     """Share of the tilt images that were left out of the reconstruction."""
     signal_per_noise: float
     """Contrast of protein over the noise of the denoised reconstruction, in units of its calibration to real slices."""
-    cutoff_per_voxel: float
-    """Spatial frequency at which the denoised amplitude falls to exp(-1/2), in cycles per voxel of 10 Å."""
-    cutoff_exponent: float
+    raw_noise: float
+    """Noise of the reconstructions that are not denoised, over that of the denoised one."""
+    wedge_filled: float
+    """Share of the signal outside the tilt range that the `isonetcorrected` reconstruction has back."""
+    leakage: float
+    """Noise that the denoiser left outside the tilt range and between the tilt images, over that within them."""
+    softness_per_voxel: float
+    """Spatial frequency at which the slow fall of the denoised amplitude reaches exp(-1/2), in cycles per voxel."""
+    softness_exponent: float
     """Steepness of that fall."""
+    cutoff_per_voxel: float
+    """Spatial frequency at which, over the slow fall, a steep one reaches exp(-1/2)."""
+    cutoff_exponent: float
+    """Steepness of the steep fall."""
     coring: float
     """Share of the weak, noise-like amplitudes that the denoiser took away, 0 to 1."""
     bright_suppression: float
     """Share that the denoiser took away of what is brighter than noise: it learned that all structures are dark."""
+    dark_exponent: float
+    """Power with which the denoised amplitude of dark structures grows with the true one: below 1, the darkest fall short."""
     fixed_pattern: float
     """Slow changes of the background over the field: extra noise below 0.05 cycles per voxel, over the white noise."""
     uncovered_border: bool
@@ -136,7 +151,7 @@ class NuisanceRanges:
     interface_fraction: Uniform = Uniform(0.0, 0.4)
     particle_density: Uniform = Uniform(0.7, 1.5)
     clustering: Uniform = Uniform(0.3, 1.4)
-    lysate_per_cubic_micrometre: Uniform = Uniform(2e4, 5e5, log=True)
+    lysate_per_cubic_micrometre: Uniform = Uniform(6e4, 1.5e6, log=True)
     lysate_clustered: Uniform = Uniform(0.0, 0.6)
     distractors_per_cubic_micrometre: Uniform = Uniform(30, 600, log=True)
     aggregates_per_cubic_micrometre: Uniform = Uniform(10, 300, log=True)
@@ -145,24 +160,31 @@ class NuisanceRanges:
     gold_per_cubic_micrometre: Uniform = Uniform(0.2, 6, log=True)
     contaminations_per_square_micrometre: Uniform = Uniform(0.1, 6, log=True)
     carbon_edge: Chance = Chance(0.4)
-    cargo_fraction: Uniform = Uniform(0.3, 1.0)
+    cargo_fraction: Uniform = Uniform(0.1, 0.7)
     defocus_angstrom: Uniform = Uniform(12000, 45000)
     amplitude_contrast: Uniform = Uniform(0.06, 0.14)
     phase_flipped: Chance = Chance(0.7)
-    low_frequency_restoration: Uniform = Uniform(0.0, 0.2)
+    low_frequency_restoration: Uniform = Uniform(0.1, 0.5)
     envelope_angstrom_squared: Uniform = Uniform(0, 900)
     damping_angstrom_squared_per_degree: Uniform = Uniform(0, 40)
     alignment_error_angstrom: Uniform = Uniform(0, 12)
     tilt_range_degree: Uniform = Uniform(43, 52)
     tilt_offset_degree: Uniform = Uniform(-3, 3)
     tilt_step_degree: Uniform = Uniform(2.8, 3.2)
-    tilt_weight_degree: Uniform = Uniform(22, 45)
+    ramp_exponent: Uniform = Uniform(0.5, 0.95)
+    tilt_weight_degree: Uniform = Uniform(26, 60)
     dropped_tilts: Uniform = Uniform(0, 0.1)
-    signal_per_noise: Uniform = Uniform(0.8, 2.8, log=True)
-    cutoff_per_voxel: Uniform = Uniform(0.22, 0.36)
-    cutoff_exponent: Uniform = Uniform(2.4, 4.5)
+    signal_per_noise: Uniform = Uniform(1.0, 3.0, log=True)
+    raw_noise: Uniform = Uniform(1.5, 4.0)
+    wedge_filled: Uniform = Uniform(0.3, 0.9)
+    leakage: Uniform = Uniform(0.02, 0.12)
+    softness_per_voxel: Uniform = Uniform(0.19, 0.5)
+    softness_exponent: Uniform = Uniform(1.2, 2.5)
+    cutoff_per_voxel: Uniform = Uniform(0.28, 0.46)
+    cutoff_exponent: Uniform = Uniform(5, 10)
     coring: Uniform = Uniform(0.0, 0.65)
-    bright_suppression: Uniform = Uniform(0.0, 0.9)
+    bright_suppression: Uniform = Uniform(0.4, 1.0)
+    dark_exponent: Uniform = Uniform(0.6, 1.0)
     fixed_pattern: Uniform = Uniform(0.0, 2.0)
     uncovered_border: Chance = Chance(0.4)
     background_spread: Uniform = Uniform(3.5e-6, 5.2e-6)
@@ -177,11 +199,12 @@ TRAINING = NuisanceRanges()
 SHIFTED = NuisanceRanges(
     ice_thickness_angstrom=Uniform(1500, 1800),
     particle_density=Uniform(1.6, 2.2),
-    lysate_per_cubic_micrometre=Uniform(5e5, 7e5, log=True),
+    lysate_per_cubic_micrometre=Uniform(1.5e6, 2e6, log=True),
     distractors_per_cubic_micrometre=Uniform(600, 900, log=True),
     defocus_angstrom=Uniform(50000, 65000),
     signal_per_noise=Uniform(0.6, 0.8, log=True),
-    cutoff_per_voxel=Uniform(0.18, 0.22),
+    softness_per_voxel=Uniform(0.13, 0.17),
+    cutoff_per_voxel=Uniform(0.25, 0.28),
     coring=Uniform(0.65, 0.8),
 )
 

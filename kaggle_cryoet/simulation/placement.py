@@ -35,6 +35,16 @@ class Slab:
         tilt = (y - height / 2) * self.slope_yx[0] + (x - width / 2) * self.slope_yx[1]
         return np.asarray(np.clip(depth / 2 + self.offset_voxels + tilt, depth * 0.25, depth * 0.75))
 
+    def cubic_micrometres(self, voxel_angstrom: float) -> float:
+        """Volume of the ice in cubic micrometres."""
+        return float(np.prod(self.shape_zyx[1:]) * self.thickness_voxels * (voxel_angstrom * 1e-4) ** 3)
+
+    def z_range(self) -> tuple[float, float]:
+        """Lowest and highest z of the ice at the centre of the field, within the volume."""
+        depth, height, width = self.shape_zyx
+        middle = float(self.middle(np.array(height / 2), np.array(width / 2)))
+        return max(middle - self.thickness_voxels / 2, 0.0), min(middle + self.thickness_voxels / 2, depth - 1.0)
+
     def draw(
         self, count: int, margin_voxels: float, rng: np.random.Generator, *, interface_fraction: float = 0.0
     ) -> NDArray[np.float64]:

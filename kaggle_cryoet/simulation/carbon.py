@@ -1,0 +1,91 @@
+"""The carbon film around a round hole, drawn straight onto the density volume."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from kaggle_cryoet.simulation.placement import Slab
+
+EDGE_VOXELS = 4.0
+"""Width over which the film's edge rises."""
+TEXTURE_SHAPE_ZYX = (32, 128, 128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarbonFilm:
+    """The carbon around a round hole, of which the field of view sees a part."""
+
+    hole_centre_yx: tuple[float, float]
+    """In voxels; usually outside the field."""
+    hole_radius_voxels: float
+    bottom_voxels: float
+    """Height z of the film's lower face."""
+    thickness_voxels: float
+    rim_voxels: float
+    """Width of the thicker rim at the hole's edge."""
+    rim_strength: float
+    """Density of the rim over that of the film."""
+    density: float
+    """In kDa per voxel of 10 Å: what protein of the same scattering would weigh."""
+    roughness: float
+    """Standard deviation of the density from voxel to voxel, relative to its mean."""
+
+    def touches(self, position: NDArray[np.float64], radius: float) -> bool:
+        """Whether a ball at `(3,)` zyx reaches into the film."""
+        outside = np.hypot(position[1] - self.hole_centre_yx[0], position[2] - self.hole_centre_yx[1])
+        above = position[0] - radius > self.bottom_voxels + self.thickness_voxels
+        below = position[0] + radius < self.bottom_voxels
+        return bool(outside + radius + EDGE_VOXELS > self.hole_radius_voxels and not above and not below)
+
+
+def draw_carbon_film(slab: Slab, rng: np.random.Generator) -> CarbonFilm:
+    """A film, somewhere in the depth of the ice, that covers between nothing and a third of the field's width."""
+    _, height, width = slab.shape_zyx
+    radius = rng.uniform(480, 1200)
+    angle = rng.uniform(0, 2 * np.pi)
+    distance = radius - min(height, width) / 2 * rng.uniform(0.3, 1.0)
+    thickness = min(rng.uniform(10, 25), 0.6 * slab.thickness_voxels)
+    low, high = slab.z_range()
+    return CarbonFilm(
+        hole_centre_yx=(height / 2 + distance * np.sin(angle), width / 2 + distance * np.cos(angle)),
+        hole_radius_voxels=radius,
+        bottom_voxels=rng.uniform(low, max(low, high - thickness)),
+        thickness_voxels=thickness,
+        rim_voxels=rng.uniform(3, 25),
+        rim_strength=rng.uniform(1.0, 2.5),
+        density=rng.uniform(0.4, 1.6),
+        roughness=rng.uniform(0.1, 0.6),
+    )
+
+
+@njit(cache=True, parallel=True)
+def _draw_film(volume, texture, hole_y, hole_x, hole_radius, bottom, top, rim, rim_strength, density):  # type: ignore[no-untyped-def]
+    depth, height, width = volume.shape
+    for y in prange(height):
+        for x in range(width):
+            outside = np.sqrt((y - hole_y) ** 2 + (x - hole_x) ** 2) - hole_radius
+            if outside < -0.5 * EDGE_VOXELS:
+                continue
+            across = min(outside / EDGE_VOXELS + 0.5, 1.0)
+            strength = density * across * (1.0 + (rim_strength - 1.0) * np.exp(-max(outside, 0.0) / rim))
+            for z in range(max(int(bottom), 0), min(int(top) + 1, depth)):
+                volume[z, y, x] += strength * texture[z % texture.shape[0], y % texture.shape[1], x % texture.shape[2]]
+
+
+def add_carbon_film(density: NDArray[np.float32], film: CarbonFilm, rng: np.random.Generator) -> None:
+    """Add a film of rough, amorphous carbon to a `(z, y, x)` density, in place."""
+    texture = 1 + film.roughness * rng.standard_normal(TEXTURE_SHAPE_ZYX, dtype=np.float32)
+    _draw_film(
+        density,
+        texture,
+        film.hole_centre_yx[0],
+        film.hole_centre_yx[1],
+        film.hole_radius_voxels,
+        film.bottom_voxels,
+        film.bottom_voxels + film.thickness_voxels,
+        film.rim_voxels,
+        film.rim_strength,
+        film.density,
+    )

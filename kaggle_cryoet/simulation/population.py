@@ -1,0 +1,160 @@
+"""Which particles a specimen holds, how many, where, and how they are turned: the labelled ones and the distractors."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.geometry import angstrom_to_index
+from kaggle_cryoet.particles import PARTICLES, label_of
+from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.simulation.beads import BeadModel, bead_model_names, load_bead_model
+from kaggle_cryoet.simulation.lysate import Beads
+from kaggle_cryoet.simulation.nuisances import Nuisances
+from kaggle_cryoet.simulation.placement import Occupancy, Slab, place
+
+REAL_SHAPE_ZYX = (184, 630, 630)
+"""Shape of the competition's tomograms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Habit:
+    """How a labelled particle occurs in the competition's seven training tomograms."""
+
+    count: float
+    """Mean number of picks per tomogram."""
+    count_spread: float
+    """Standard deviation of that number between tomograms, relative to the mean."""
+    contact_radius_angstrom: float
+    """Half the smallest distances between neighbours of the kind (1st to 5th percentile)."""
+    contact_fraction: float
+    """Share tried at contact with one of the kind, so that about as many are in contact as in the picks."""
+
+
+HABITS: Mapping[str, Habit] = {
+    "apo-ferritin": Habit(count=375 / 7, count_spread=0.35, contact_radius_angstrom=52.0, contact_fraction=0.4),
+    "beta-amylase": Habit(count=87 / 7, count_spread=0.33, contact_radius_angstrom=55.0, contact_fraction=0.01),
+    "beta-galactosidase": Habit(count=112 / 7, count_spread=0.33, contact_radius_angstrom=86.0, contact_fraction=0.02),
+    "ribosome": Habit(count=331 / 7, count_spread=0.38, contact_radius_angstrom=115.0, contact_fraction=0.3),
+    "thyroglobulin": Habit(count=251 / 7, count_spread=0.22, contact_radius_angstrom=105.0, contact_fraction=0.01),
+    "virus-like-particle": Habit(count=113 / 7, count_spread=0.45, contact_radius_angstrom=133.0, contact_fraction=0.02),
+}
+"""By name of particle."""
+DISTRACTOR_CONTACT_FRACTION = 0.15
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Population:
+    """All particles of one structure in a specimen."""
+
+    model: BeadModel
+    radius_voxels: float
+    """No other particle comes nearer than its own radius and this one."""
+    position: NDArray[np.float64]
+    """`(n, 3)` centres of mass, zyx in voxels."""
+    rotation: NDArray[np.float64]
+    """`(n, 3, 3)`, acting on zyx columns."""
+
+
+def draw_counts(nuisances: Nuisances, shape_zyx: tuple[int, int, int], rng: np.random.Generator) -> dict[str, int]:
+    """Numbers of labelled particles, as the real ones vary between tomograms, in proportion to the volume."""
+    share = nuisances.particle_density * np.prod(shape_zyx) / np.prod(REAL_SHAPE_ZYX)
+    return {
+        name: int(rng.poisson(share * habit.count * rng.lognormal(-0.5 * habit.count_spread**2, habit.count_spread)))
+        for name, habit in HABITS.items()
+    }
+
+
+def contact_radii_voxels(voxel_angstrom: float) -> NDArray[np.float64]:
+    """`(6,)` radius of each labelled type, by label."""
+    return np.array([HABITS[particle.name].contact_radius_angstrom for particle in PARTICLES]) / voxel_angstrom
+
+
+def draw_populations(
+    nuisances: Nuisances,
+    slab: Slab,
+    voxel_angstrom: float,
+    rng: np.random.Generator,
+    *,
+    counts: Mapping[str, int],
+    picks: Picks | None,
+    bead_models: Mapping[str, BeadModel],
+    is_forbidden: Callable[[NDArray[np.float64], float], bool],
+) -> list[Population]:
+    """Labelled particles in the order of `PARTICLES`, then distractors.
+
+    The picks, if given, stay where they are; the particles of `counts` are laid down beside them.
+
+    Raises
+    ------
+    InputError
+        If they do not fit, or a name of `counts` is unknown.
+    """
+    number = [0] * len(PARTICLES)
+    for name, count in counts.items():
+        number[label_of(name)] = int(count)
+    distractors = [load_bead_model(name) for name in bead_model_names() if name not in HABITS]
+    others = rng.poisson(nuisances.distractors_per_cubic_micrometre * slab.cubic_micrometres(voxel_angstrom))
+    number += rng.multinomial(others, rng.dirichlet(np.full(len(distractors), 0.3))).tolist()
+    radius = [*contact_radii_voxels(voxel_angstrom), *(model.radius_angstrom / voxel_angstrom for model in distractors)]
+    in_contact = [min(nuisances.clustering * HABITS[p.name].contact_fraction, 0.9) for p in PARTICLES]
+    occupancy = Occupancy(max(radius))
+    given = _given(picks, voxel_angstrom, rng)
+    for label, (position, _) in enumerate(given):
+        for centre in position:
+            occupancy.add(centre, radius[label])
+    placed = place(
+        number,
+        radius,
+        slab=slab,
+        contact_fraction=in_contact + [DISTRACTOR_CONTACT_FRACTION] * len(distractors),
+        occupancy=occupancy,
+        rng=rng,
+        interface_fraction=nuisances.interface_fraction,
+        is_forbidden=is_forbidden,
+    )
+    models = [bead_models.get(p.name) or load_bead_model(p.name) for p in PARTICLES] + distractors
+    populations = []
+    for kind, model in enumerate(models):
+        position, rotation = placed[kind], _random_rotations(len(placed[kind]), rng)
+        if kind < len(given):
+            position = np.concatenate([given[kind][0], position])
+            rotation = np.concatenate([given[kind][1], rotation])
+        populations.append(
+            Population(model=model, radius_voxels=radius[kind], position=position, rotation=rotation)
+        )
+    return populations
+
+
+def beads_of(population: Population, voxel_angstrom: float, rng: np.random.Generator) -> Beads:
+    """The beads of all particles of a kind; each particle's mass varies by a few per cent, as by partial damage."""
+    count = len(population.position)
+    turned = np.einsum("nij,bj->nbi", population.rotation, population.model.position_zyx_angstrom / voxel_angstrom)
+    scale = rng.normal(1.0, 0.06, (count, 1))
+    sigma = population.model.sigma_angstrom / voxel_angstrom
+    return Beads(
+        position=(population.position[:, None] + turned).reshape(-1, 3),
+        mass=(scale * population.model.mass).reshape(-1),
+        sigma=np.full(count * len(population.model.mass), sigma),
+    )
+
+
+def _given(
+    picks: Picks | None, voxel_angstrom: float, rng: np.random.Generator
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """For each label, `(n, 3)` positions in voxels and `(n, 3, 3)` rotations of the picks; random if they have none."""
+    if picks is None:
+        return []
+    index = angstrom_to_index(picks.position_zyx_angstrom, voxel_angstrom)
+    rotation = picks.orientation_zyx
+    if rotation is None:
+        rotation = _random_rotations(len(picks), rng)
+    return [(index[picks.label == label], rotation[picks.label == label]) for label in range(len(PARTICLES))]
+
+
+def _random_rotations(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """`(count, 3, 3)` uniform random rotations."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.random(count, rng=rng).as_matrix() if count else np.empty((0, 3, 3))

@@ -1,0 +1,166 @@
+"""From a recorded tilt series to volumes: the competition's four reconstructions differ in what is filtered and how."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.simulation.microscope import (
+    RADIAL_MAXIMUM,
+    RADIAL_SAMPLES,
+    SIGNAL_UNIT,
+    Recording,
+    TiltSeries,
+    contrast_transfer,
+    padded_spectrum,
+    record,
+)
+from kaggle_cryoet.simulation.nuisances import Nuisances
+
+TOMOGRAM_TYPES = ("denoised", "isonetcorrected", "ctfdeconvolved", "wbp")
+"""The competition's reconstructions, the cleanest first."""
+DENOISED_TYPES = ("denoised", "isonetcorrected")
+DECONVOLUTION_FALLOFF_ANGSTROM = 100.0
+"""Resolution at which the signal-to-noise ratio that the deconvolution assumes has fallen to 1 / e of that at zero."""
+DECONVOLUTION_STRENGTH = 1000.0
+"""That ratio at zero frequency."""
+DECONVOLUTION_HIGHPASS_PER_ANGSTROM = 1 / 2000.0
+"""Below this frequency the deconvolution gives nothing back."""
+
+
+def reconstruct(
+    density: NDArray[np.float32], series: TiltSeries, nuisances: Nuisances, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """`(z, y, x)` volume of a `(z, y, x)` density in kDa per voxel, of the type `denoised`, before `finish`."""
+    return reconstruct_types(density, series, nuisances, rng, ("denoised",))["denoised"]
+
+
+def reconstruct_types(
+    density: NDArray[np.float32],
+    series: TiltSeries,
+    nuisances: Nuisances,
+    rng: np.random.Generator,
+    tomogram_types: Sequence[str],
+) -> dict[str, NDArray[np.float32]]:
+    """`(z, y, x)` volume of each type, of one recording: particles dark, noise of about unit strength, before `finish`.
+
+    Raises
+    ------
+    InputError
+        If a type is unknown.
+    """
+    check_types(tomogram_types)
+    recording = record(density, series, nuisances, rng)
+    return {name: _reconstruct(recording, density, series, nuisances, name) for name in tomogram_types}
+
+
+def check_types(tomogram_types: Sequence[str]) -> None:
+    """Raise an `InputError` unless all are `TOMOGRAM_TYPES`, there is one at least, and none comes twice."""
+    unknown = [name for name in tomogram_types if name not in TOMOGRAM_TYPES]
+    if unknown or not tomogram_types or len(set(tomogram_types)) < len(tomogram_types):
+        raise InputError(
+            f"expected one or more of the tomogram types {', '.join(TOMOGRAM_TYPES)}, each once, "
+            f"got {', '.join(tomogram_types) or 'none'}"
+        )
+
+
+def deconvolution(
+    frequency_per_angstrom: NDArray[np.float64], defocus_angstrom: float, amplitude_contrast: float, *, flipped: bool
+) -> NDArray[np.float64]:
+    """Wiener-like filter against the contrast transfer function, 1 at its largest.
+
+    Source: the deconvolution of Warp (Tegunov and Cramer, Nat. Methods 16, 2019), which IsoNet uses as well.
+    """
+    ctf = contrast_transfer(frequency_per_angstrom, defocus_angstrom, amplitude_contrast)
+    ctf = np.abs(ctf) if flipped else ctf
+    ratio = DECONVOLUTION_STRENGTH * np.exp(-frequency_per_angstrom * DECONVOLUTION_FALLOFF_ANGSTROM)
+    ratio *= 1 - np.exp(-0.5 * (frequency_per_angstrom / DECONVOLUTION_HIGHPASS_PER_ANGSTROM) ** 2)
+    gain = ctf * ratio / (1 + ctf**2 * ratio)
+    return np.asarray(gain / np.abs(gain).max())
+
+
+def _reconstruct(
+    recording: Recording, density: NDArray[np.float32], series: TiltSeries, nuisances: Nuisances, tomogram_type: str
+) -> NDArray[np.float32]:
+    import scipy.fft
+
+    per_voxel = np.linspace(0, RADIAL_MAXIMUM, RADIAL_SAMPLES)
+    per_angstrom = per_voxel / series.voxel_angstrom
+    low_pass = np.exp(-0.5 * (per_voxel / nuisances.softness_per_voxel) ** nuisances.softness_exponent)
+    low_pass *= np.exp(-0.5 * (per_voxel / nuisances.cutoff_per_voxel) ** nuisances.cutoff_exponent)
+    restored = _restoration(per_angstrom, nuisances)
+    deconvolved = deconvolution(
+        per_angstrom, nuisances.defocus_angstrom, nuisances.amplitude_contrast, flipped=nuisances.phase_flipped
+    )
+    signal_gain, noise_gain = {
+        "denoised": (low_pass * restored, low_pass),
+        "isonetcorrected": (low_pass * deconvolved, 0.5 * low_pass * deconvolved),
+        "ctfdeconvolved": (deconvolved, nuisances.raw_noise * deconvolved),
+        "wbp": (np.ones_like(per_voxel), np.full_like(per_voxel, nuisances.raw_noise)),
+    }[tomogram_type]
+    _, height, width = recording.shape_zyx
+    spectrum = np.empty_like(recording.signal)
+    leakage = nuisances.leakage if tomogram_type in DENOISED_TYPES else 0.0
+    _combine(
+        spectrum,
+        recording.signal,
+        recording.noise,
+        width,
+        signal_gain.astype(np.float32),
+        noise_gain.astype(np.float32),
+        np.float32(leakage),
+    )
+    if tomogram_type == "isonetcorrected":
+        full = padded_spectrum(density)
+        full *= np.float32(-nuisances.wedge_filled * nuisances.signal_per_noise / SIGNAL_UNIT)
+        transfer = np.abs(series.transfer).mean(axis=0) * signal_gain.astype(np.float32)
+        _fill_wedge(spectrum, full, width, series.angle_radian.min(), series.angle_radian.max(), transfer)
+    volume = scipy.fft.irfftn(spectrum, s=(recording.depth, height, width), workers=-1, overwrite_x=True)
+    return np.ascontiguousarray(volume[: recording.shape_zyx[0]])
+
+
+def _restoration(frequency_per_angstrom: NDArray[np.float64], nuisances: Nuisances) -> NDArray[np.float64]:
+    """Gain that gives a share of the transfer lost below the first maximum of the transfer function back."""
+    ctf = np.abs(contrast_transfer(frequency_per_angstrom, nuisances.defocus_angstrom, nuisances.amplitude_contrast))
+    before_maximum = np.cumprod(np.diff(ctf, prepend=0) >= 0).astype(bool)
+    return np.where(before_maximum, 1 + nuisances.low_frequency_restoration * (1 - ctf) / np.maximum(ctf, 1e-3), 1.0)
+
+
+@njit(cache=True)
+def _look_up(table, radius):  # type: ignore[no-untyped-def]
+    """Value of a table over 0 to `RADIAL_MAXIMUM`, between its samples by a line."""
+    position = min(radius / RADIAL_MAXIMUM * (len(table) - 1), len(table) - 1.001)
+    left = int(position)
+    return table[left] + (table[left + 1] - table[left]) * np.float32(position - left)
+
+
+@njit(cache=True, parallel=True)
+def _combine(spectrum, signal, noise, width, signal_gain, noise_gain, leakage):  # type: ignore[no-untyped-def]
+    nz, ny, half = spectrum.shape
+    for z in prange(nz):
+        kz = (z if z <= nz // 2 else z - nz) / nz
+        for y in range(ny):
+            ky = (y if y <= ny // 2 else y - ny) / ny
+            for x in range(half):
+                radius = np.sqrt((x / width) ** 2 + ky * ky + kz * kz)
+                share = np.float32(1.0) if signal[z, y, x] != 0 else leakage
+                gained = signal[z, y, x] * _look_up(signal_gain, radius)
+                spectrum[z, y, x] = gained + noise[z, y, x] * (share * _look_up(noise_gain, radius))
+
+
+@njit(cache=True, parallel=True)
+def _fill_wedge(spectrum, full, width, lowest_angle, highest_angle, transfer):  # type: ignore[no-untyped-def]
+    """Add to `spectrum` what `full` has outside the tilt range."""
+    nz, ny, half = spectrum.shape
+    for z in prange(nz):
+        kz = (z if z <= nz // 2 else z - nz) / nz
+        for x in range(half):
+            angle = 0.0 if x == 0 and z == 0 else np.arctan2(abs(kz) if x == 0 else kz, x / width)
+            if lowest_angle <= angle <= highest_angle:
+                continue
+            for y in range(ny):
+                ky = (y if y <= ny // 2 else y - ny) / ny
+                radius = np.sqrt((x / width) ** 2 + ky * ky + kz * kz)
+                spectrum[z, y, x] += full[z, y, x] * _look_up(transfer, radius)
