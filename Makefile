@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEMO_SEED := 2026
 
-.PHONY: demo test check format benchmark clean
+.PHONY: demo test check format benchmark wheels bundle notebooks offline clean
 
 $(INSTALLED): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,23 @@ format: $(INSTALLED)
 
 benchmark: $(INSTALLED)  ## speed beside the public notebook's pipeline, in one run
 	$(BIN)/python -m benchmarks.run
+
+WHEELS_FOR := --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64
+
+wheels: $(INSTALLED)  ## fetch the wheels that Kaggle lacks, as locked in wheels/requirements.txt
+	for version in 3.12 3.13; do \
+		$(BIN)/python -m pip download --quiet --require-hashes --no-deps --only-binary=:all: $(WHEELS_FOR) \
+			--python-version $$version --dest wheels --requirement wheels/requirements.txt || exit 1; \
+	done
+
+bundle: wheels  ## the Kaggle dataset; OWNER=your-name-on-kaggle
+	$(BIN)/kaggle-cryoet bundle build/bundle --owner '$(OWNER)'
+
+notebooks: $(INSTALLED)  ## the kernels' notebooks from their scripts
+	$(BIN)/python kernels/make_notebooks.py
+
+offline: wheels  ## prove, as root on Linux, that the bundle works without a network, on Python 3.12 and 3.13
+	$(BIN)/python tests/offline/prove.py $(OFFLINE)
 
 clean:
 	rm -rf demo build dist *.egg-info

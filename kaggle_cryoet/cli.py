@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kaggle_cryoet import __version__
+from kaggle_cryoet.cli_simulation import beads, calibrate, simulate
 from kaggle_cryoet.errors import InputError
 
 if TYPE_CHECKING:
@@ -151,31 +152,8 @@ def evaluate(submission: Path, truth: Path, json_path: Path | None) -> None:
     click.echo(score.format_table())
 
 
-@cli.command()
-@click.argument("output_dir", type=click.Path(path_type=Path))
-@click.option("--runs", type=int, default=1, show_default=True, help="Number of tomograms.")
-@click.option("--shape", nargs=3, type=int, default=(184, 630, 630), show_default=True, metavar="Z Y X", help="Voxels.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--setting", default="training", show_default=True, help="Distribution of nuisances: training or shifted."
-)
-def simulate(output_dir: Path, runs: int, shape: tuple[int, int, int], seed: int, setting: str) -> None:
-    """Write labelled tomograms in the competition's layout."""
-    from kaggle_cryoet.simulation.dataset import simulate as simulate_runs
-
-    names = simulate_runs(output_dir, runs=runs, shape_zyx=shape, seed=seed, setting=setting, progress=True)
-    click.echo(f"{len(names)} labelled tomograms: {output_dir}")
-
-
-@cli.command()
-@click.argument("maps_dir", type=click.Path(path_type=Path))
-@click.argument("output_dir", type=click.Path(path_type=Path))
-def beads(maps_dir: Path, output_dir: Path) -> None:
-    """Fit the simulator's bead models to the density maps (.mrc) in MAPS_DIR."""
-    from kaggle_cryoet.simulation.bead_sources import fit_all
-
-    for model in fit_all(maps_dir, output_dir):
-        click.echo(f"{model.name:<24}{len(model.mass):>5} beads{model.mass.sum():>8.0f} kDa  {model.correlation:.4f}")
+for making in (simulate, beads, calibrate):
+    cli.add_command(making)
 
 
 @cli.group()
@@ -220,6 +198,45 @@ def train_unet(
         device=device,
     )
     click.echo(f"model: {folder}")
+
+
+@train.command("finetune")
+@click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for model and score.")
+@click.option("--from", "start_from", type=click.Path(path_type=Path), help="Model folder whose weights to start with.")
+@click.option("--time-limit", type=float, required=True, metavar="SECONDS", help="Be done in this time.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@device_option
+def train_finetune(
+    data_dirs: tuple[Path, ...], output: Path, start_from: Path | None, time_limit: float, seed: int, device: str
+) -> None:
+    """Fine-tune on the few labelled runs in DATA_DIR..., and score it by leaving out one at a time."""
+    from kaggle_cryoet.training.finetune import fine_tune
+
+    result = fine_tune(
+        data_dirs, output, time_limit_seconds=time_limit, start_from=start_from, seed=seed, device=device
+    )
+    if result.score is not None:
+        click.echo(f"left out, one at a time: {', '.join(result.left_out)}\n{result.score.format_table()}")
+    click.echo(f"model: {result.model}")
+
+
+@cli.command()
+@click.argument("output_dir", type=click.Path(path_type=Path))
+@click.option("--owner", default="", metavar="NAME", help="Your name on Kaggle, which becomes part of the id.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Model folder to ship in place of the package's own.")
+@click.option("--wheels", type=click.Path(path_type=Path), help="Folder with the wheels and their lock.")
+def bundle(output_dir: Path, owner: str, weights: Path | None, wheels: Path | None) -> None:
+    """Make the Kaggle dataset: the package with its weights, other wheels, an installer."""
+    from kaggle_cryoet.kaggle.bundle import make_bundle
+
+    made = make_bundle(output_dir, wheels=wheels, weights=weights, owner=owner)
+    for name, size in made.sizes.items():
+        click.echo(f"{size:>12,}  {name}")
+    click.echo(f"{sum(made.sizes.values()):>12,}  bytes in all: {made.directory}")
+    if not owner:
+        click.echo("write your name on Kaggle into dataset-metadata.json, or give it as --owner")
+    click.echo(f"next: kaggle datasets create -p {made.directory}")
 
 
 def _command_line() -> str:

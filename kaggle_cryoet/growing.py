@@ -62,6 +62,9 @@ class GrowingSubmission:
         self.picks: dict[str, Picks] = {}
         self.seconds: dict[str, float] = {}
         partial = output.with_name(output.name + ".partial")
+        if go_on:
+            for half_written in output.parent.glob(f".{output.name}.*"):
+                half_written.unlink(missing_ok=True)
         interrupted = self._read_state() if go_on else {}
         self._take_over(partial if partial.exists() else output, interrupted)
         is_interrupted_one = bool(self.picks) and not partial.exists()

@@ -137,17 +137,17 @@ def run_prediction(
         ) as bar,
     ):
         for outcome in outcomes:
-            bar.update()
             if outcome.picks is None:
                 logger.warning("%s: %s", outcome.run, outcome.reason)
                 reasons[outcome.run] = outcome.reason
-                continue
-            try:
-                growing.add(outcome.run, outcome.picks, outcome.seconds)
-            except InputError as error:
-                logger.warning("%s; the csv holds %d of %d tomograms", error, len(growing.picks), len(runs))
-                not_begun = f"not picked, because {error}"
-                break
+            else:
+                try:
+                    growing.add(outcome.run, outcome.picks, outcome.seconds)
+                except InputError as error:
+                    logger.warning("%s; the csv holds %d of %d tomograms", error, len(growing.picks), len(runs))
+                    not_begun = f"not picked, because {error}"
+                    break
+            bar.update()
     for run in missing:
         if run.name not in growing.picks:
             reasons.setdefault(run.name, not_begun)

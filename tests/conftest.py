@@ -26,7 +26,8 @@ def small_model(tmp_path: Path) -> Path:
     folder = tmp_path / "small-model"
     thresholds = (0.13, 0.14, 0.15, 0.16, 0.17, 0.18)
     save_unet(
-        folder, UNetModel(network=build_unet(settings), settings=settings, thresholds=thresholds, provenance={"seed": 5})
+        folder,
+        UNetModel(network=build_unet(settings), settings=settings, thresholds=thresholds, provenance={"seed": 5}),
     )
     return folder
 

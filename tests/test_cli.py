@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kaggle_cryoet.cli import main
-from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.submission import read_submission, write_submission
 
@@ -150,7 +150,8 @@ def test_a_run_that_is_not_there_ends_with_status_2(run: Run, labelled_runs: Pat
 
 
 def test_bad_use_is_one_line_with_status_2(run: Run) -> None:
-    for arguments in (("predict",), ("predict", "x", "--branch", "magic"), ("pick",), ("evaluate", "--submission", "x")):
+    unfinished = ("evaluate", "--submission", "x")
+    for arguments in (("predict",), ("predict", "x", "--branch", "magic"), ("pick",), unfinished):
         status, _, err = run(*arguments)
         assert status == 2
         assert_one_clear_line(err)
@@ -204,3 +205,27 @@ def test_the_module_is_the_command() -> None:
     script = [sys.executable, "-m", "kaggle_cryoet", "--version"]
     found = subprocess.run(script, capture_output=True, text=True, check=True)
     assert found.stdout.startswith("kaggle-cryoet, version ")
+
+
+def test_simulate_places_particles_where_picks_say_in_the_reconstructions_asked_for(
+    run: Run, labelled_runs: Path, tmp_path: Path
+) -> None:
+    arguments = ("--shape", 40, 72, 88, "--picks", labelled_runs, "--type", "wbp", "--type", "denoised")
+    assert run("simulate", tmp_path / "made", *arguments)[0] == 0
+    (made,) = find_runs(tmp_path / "made", tomogram_type="wbp")
+    assert made.tomogram_path.name == "wbp.zarr"
+    first = find_runs(labelled_runs)[0]
+    assert made.picks_directory is not None
+    assert first.picks_directory is not None
+    np.testing.assert_allclose(
+        read_copick(made.picks_directory).position_zyx_angstrom,
+        read_copick(first.picks_directory).position_zyx_angstrom,
+        atol=0.002,
+    )
+
+
+def test_a_map_that_is_not_given_as_name_and_file_ends_with_status_2(run: Run, tmp_path: Path) -> None:
+    status, _, err = run("simulate", tmp_path / "made", "--map", "ribosome")
+    assert status == 2
+    assert_one_clear_line(err, "NAME=FILE.mrc")
+    assert not (tmp_path / "made").exists()

@@ -54,6 +54,7 @@ def test_an_interrupted_prediction_goes_on_with_picks_scores_and_times_and_knows
     tmp_path: Path,
 ) -> None:
     interrupted(tmp_path / "submission.csv")
+    (tmp_path / ".submission.csv.0123456789abcdef.partial").write_text("id,exper")  # killed while it wrote
     submission = begin(tmp_path / "submission.csv")
     assert submission.seconds == {"TS_2": 2.5, "TS_1": 1.5}
     assert len(submission.picks["TS_1"]) == 0

@@ -120,7 +120,7 @@ def pick_on_device(
     device: torch.device,
     deadline: float | None,
 ) -> Iterator[Outcome]:
-    """Pick runs one by one; while one is in the network, the next is read and the one before is localised."""
+    """Pick runs one by one; while one is in the network, the next is read, and on a GPU the one before is localised."""
     segmenter = _Segmenter(weights, settings.segment, device, deadline)
     localising: _Localising | None = None
     with closing(_read_ahead(runs)) as readings, ThreadPoolExecutor(max_workers=1) as localiser:
@@ -148,6 +148,9 @@ def pick_on_device(
                 yield failed
             elif localising is None:  # no time for another
                 return
+            elif segmenter.device.type == "cpu":  # which has nothing to gain from doing two things at once
+                yield localising.outcome()
+                localising = None
         if localising is not None:
             yield localising.outcome()
 

@@ -1,132 +1,23 @@
 """Hold simulated tomograms against the public slices and picks of real ones: a table and two pictures."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM, angstrom_to_index
+from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.particles import PARTICLES
-from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation import slice_statistics as statistics
+from kaggle_cryoet.simulation.calibration_pictures import draw_pictures
+from kaggle_cryoet.simulation.calibration_slices import PLANES, SliceSet, read_real, slices_like
 from kaggle_cryoet.simulation.dataset import simulate_tomogram
 from kaggle_cryoet.simulation.population import HABITS, REAL_SHAPE_ZYX
-from kaggle_cryoet.tomogram import Tomogram
-
-logger = logging.getLogger(__name__)
-
-CROP_FILE = "real/TS_100_3_denoised_crop128_9slices.npz"
-SLICE_FILE = "real/TS_5_4_z98_inverted8bit.png"
-PROJECTIONS_FILE = "real/ribosome_minproj_crops_30x30_8bit.npz"
-PICKS_DIRECTORY = "picks/overlay/ExperimentRuns"
-SLICE_RUN, SLICE_Z = "TS_5_4", 98
-NEAR_VOXELS = 8.0
-"""Picks within so many voxels of the slice are seen in it."""
-PLANES = ("xy", "xz", "yz")
-PROJECTION_EDGE = 30
 
 Figures = dict[str, dict[str, float]]
 """Values by section and name."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SliceSet:
-    """What is known of a tomogram: a few slices and the picks seen in one of them."""
-
-    planes: Mapping[str, Sequence[NDArray[np.float64]]]
-    """By name of plane, slices of 128 x 128 voxels in spreads, z first."""
-    spread: float
-    """Median of the spreads of these slices, as stored."""
-    field: NDArray[np.float64]
-    """`(y, x)` slice across the whole field, in spreads, as a display of 8 bits shows it."""
-    window: tuple[float, float]
-    """Darkest and brightest value of that display, in spreads."""
-    seen: Mapping[int, Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]]
-    """By label, pairs of a slice like `field` and the `(2,)` centre of a particle in it, y x."""
-    projections: Sequence[NDArray[np.float64]]
-    """`(30, 30)` minimum projections of ribosomes along z."""
-
-
-def read_real(directory: str | Path) -> tuple[SliceSet, dict[str, Picks]]:
-    """Real slices of two tomograms, and the picks of all by run.
-
-    Parameters
-    ----------
-    directory
-        Holds `real/` and `picks/`; see `CROP_FILE` and the names below it.
-
-    Raises
-    ------
-    InputError
-        If a file is missing.
-    """
-    from PIL import Image
-
-    directory = Path(directory)
-    for name in (CROP_FILE, SLICE_FILE, PROJECTIONS_FILE, PICKS_DIRECTORY):
-        if not (directory / name).exists():
-            raise InputError(f"{directory}: expected {name} in it, with the slices and picks of real tomograms")
-    with np.load(directory / CROP_FILE) as crops:
-        planes = {plane: [crops[name] for name in crops.files if name.startswith(plane)] for plane in PLANES}
-    with Image.open(directory / SLICE_FILE) as image:
-        field = statistics.in_spreads(255.0 - np.asarray(image.convert("L"), dtype=np.float64))  # stored inverted
-    picks = {path.name: read_copick(path / "Picks") for path in sorted((directory / PICKS_DIRECTORY).iterdir())}
-    index = angstrom_to_index(picks[SLICE_RUN].position_zyx_angstrom, CZII_VOXEL_ANGSTROM)
-    near = np.abs(index[:, 0] - SLICE_Z) <= NEAR_VOXELS
-    seen = {
-        label: [(field, centre) for centre in index[near & (picks[SLICE_RUN].label == label), 1:]]
-        for label in range(len(PARTICLES))
-    }
-    with np.load(directory / PROJECTIONS_FILE) as stored:
-        projections = [crop.astype(np.float64) for crop in stored["crops"]]
-    return SliceSet(
-        planes={plane: [statistics.in_spreads(crop) for crop in crops] for plane, crops in planes.items()},
-        spread=float(np.median([statistics.spread(crop) for crops in planes.values() for crop in crops])),
-        field=field,
-        window=(float(field.min()), float(field.max())),
-        seen=seen,
-        projections=projections,
-    ), picks
-
-
-def slices_like(real: SliceSet, tomogram: Tomogram, picks: Picks, rng: np.random.Generator) -> SliceSet:
-    """The same slices of a simulated tomogram, cut at random places, and as many particles seen at random offsets."""
-    volume = tomogram.data
-    depth, height, width = volume.shape
-    edge = real.planes["xy"][0].shape[0]
-    start = np.array([(depth - edge) // 2, rng.integers(height - edge + 1), rng.integers(width - edge + 1)])
-    crop = volume[tuple(slice(first, first + edge) for first in start)]
-    cuts = (edge // 4, edge // 2, 3 * edge // 4)
-    planes = {"xy": [crop[z] for z in cuts], "xz": [crop[:, y] for y in cuts], "yz": [crop[:, :, x] for x in cuts]}
-    index = angstrom_to_index(picks.position_zyx_angstrom, tomogram.voxel_angstrom)
-
-    def shown(z: int) -> NDArray[np.float64]:
-        return statistics.windowed(volume[min(max(z, 0), depth - 1)], *real.window)
-
-    seen: dict[int, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
-    for label, wanted in real.seen.items():
-        candidates = np.flatnonzero(picks.label == label)
-        chosen = rng.choice(candidates, min(len(wanted), len(candidates)), replace=False)
-        offsets = rng.uniform(-NEAR_VOXELS, NEAR_VOXELS, len(chosen))
-        seen[label] = [
-            (shown(round(z + offset)), np.array([y, x])) for (z, y, x), offset in zip(index[chosen], offsets, strict=True)
-        ]
-    ribosomes = np.round(index[picks.label == [p.name for p in PARTICLES].index("ribosome")]).astype(int)
-    half = PROJECTION_EDGE // 2
-    boxes = [volume[z - half : z + half, y - half : y + half, x - half : x + half] for z, y, x in ribosomes]
-    whole = [box for box in boxes if box.shape == (PROJECTION_EDGE,) * 3]
-    return SliceSet(
-        planes={plane: [statistics.in_spreads(cut) for cut in cut_planes] for plane, cut_planes in planes.items()},
-        spread=float(np.median([statistics.spread(cut) for cut_planes in planes.values() for cut in cut_planes])),
-        field=shown(round(SLICE_Z * depth / REAL_SHAPE_ZYX[0])),
-        window=real.window,
-        seen=seen,
-        projections=[box.min(axis=0).astype(np.float64) for box in whole[: len(real.projections)]],
-    )
 
 
 def figures_of(slices: SliceSet) -> Figures:
@@ -148,14 +39,14 @@ def figures_of(slices: SliceSet) -> Figures:
     figures["field, xy, 8 bit: dark spots per 10⁴ px"] = statistics.dark_spots([slices.field])
     figures["field, xy, 8 bit: power, dB"] = statistics.radial_power([slices.field])
     for label, particle in enumerate(PARTICLES):
-        found = [
+        measured = [
             statistics.particle_figures(image, centre, particle.radius_angstrom / CZII_VOXEL_ANGSTROM)
             for image, centre in slices.seen[label]
         ]
-        if not found:
+        if not measured:
             continue
-        section = figures.setdefault(f"{particle.name}, {len(found)} seen in the field", {})
-        section |= {name: float(np.mean([item[name] for item in found])) for name in found[0]}
+        section = figures.setdefault(f"{particle.name}, {len(measured)} seen in the field", {})
+        section |= {name: float(np.mean([item[name] for item in measured])) for name in measured[0]}
         profiles = [statistics.radial_profile(image, centre, 20.0) for image, centre in slices.seen[label]]
         step = statistics.PROFILE_STEP_VOXELS
         for ring, value in enumerate(np.nanmean(profiles, axis=0)):
@@ -174,12 +65,14 @@ def figures_of_picks(picks: Picks) -> Figures:
     figures["picks: height z, voxels"] = {
         f"quantile {100 * share:g} %": float(np.quantile(z, share)) for share in (0.02, 0.25, 0.5, 0.75, 0.98)
     }
-    number, near, touching = {}, {}, {}
+    number: dict[str, float] = {}
+    near: dict[str, float] = {}
+    touching: dict[str, float] = {}
     for label, particle in enumerate(PARTICLES):
         position = picks.position_zyx_angstrom[picks.label == label]
         number[particle.name] = float(len(position))
         if len(position) > 1:
-            distance = cKDTree(position).query(position, k=2)[0][:, 1]
+            distance = np.asarray(cKDTree(position).query(position, k=2)[0])[:, 1]
             near[particle.name] = float(np.median(distance))
             contact = 2.4 * HABITS[particle.name].contact_radius_angstrom
             touching[particle.name] = float((distance < contact).mean())
@@ -283,8 +176,6 @@ def calibrate(
     InputError
         If real data are missing, there is no seed, or an edge is too short.
     """
-    from kaggle_cryoet.simulation.calibration_pictures import draw_pictures
-
     real, picks = read_real(real_directory)
     if not len(seeds) or min(shape_zyx) < real.planes["xy"][0].shape[0]:
         raise InputError(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.particles import PARTICLES
-from kaggle_cryoet.simulation.calibration import PLANES, SliceSet
+from kaggle_cryoet.simulation.calibration_slices import PLANES, SliceSet
 
 WINDOW = (-6.0, 3.5)
 """Black and white of the pictures, in spreads."""
@@ -28,8 +28,8 @@ def grey(image: NDArray[np.floating], window: tuple[float, float] = WINDOW) -> G
 
 
 def montage(rows: Sequence[Sequence[Grey]]) -> Grey:
-    """Images of one size in rows, with white gaps; short rows end in white."""
-    height, width = rows[0][0].shape
+    """Images in cells of one size, with white gaps between them; what is not covered is white."""
+    height, width = np.max([image.shape for row in rows for image in row], axis=0)
     columns = max(len(row) for row in rows)
     sheet = np.full(
         ((height + GAP_PIXELS) * len(rows) - GAP_PIXELS, (width + GAP_PIXELS) * columns - GAP_PIXELS), WHITE
@@ -37,7 +37,7 @@ def montage(rows: Sequence[Sequence[Grey]]) -> Grey:
     for y, row in enumerate(rows):
         for x, image in enumerate(row):
             top, left = y * (height + GAP_PIXELS), x * (width + GAP_PIXELS)
-            sheet[top : top + height, left : left + width] = image
+            sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
     return sheet
 
 
@@ -69,15 +69,14 @@ def _planes(slices: SliceSet, plane: str) -> Grey:
 
 
 def draw_pictures(real: SliceSet, simulated: SliceSet, directory: Path) -> list[Path]:
-    """Write `real_and_simulated_<what>.png`, real left or above, and the simulated halves alone, `simulated_<what>.png`.
+    """Write `real_and_simulated_<what>.png`, real left or above, and the simulated halves, `simulated_<what>.png`.
 
-    What is a field of view (`field`), slices through a crop (`xy`, `xz`, `yz`) and particles of the six types, one per row,
-    from the field (`particles`).
+    What is a field of view (`field`), slices through a crop (`xy`, `xz`, `yz`) and particles of the six types from the
+    field, one type per row (`particles`).
     """
     from PIL import Image
 
-    display = tuple(real.window)
-    pairs = {"field": (grey(real.field, display), grey(simulated.field, display))}
+    pairs = {"field": (grey(real.field, real.window), grey(simulated.field, real.window))}
     pairs |= {plane: (_planes(real, plane), _planes(simulated, plane)) for plane in PLANES}
     pairs["particles"] = (_gallery(real), _gallery(simulated))
     directory.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.simulation.beads import BeadModel
 from kaggle_cryoet.simulation.denoise import finish
 from kaggle_cryoet.simulation.microscope import draw_tilt_series
-from kaggle_cryoet.simulation.nuisances import NUISANCE_RANGES, Nuisances, NuisanceRanges
+from kaggle_cryoet.simulation.nuisances import NUISANCE_RANGES, NuisanceRanges, Nuisances
 from kaggle_cryoet.simulation.population import REAL_SHAPE_ZYX
 from kaggle_cryoet.simulation.reconstruction import check_types, reconstruct_types
 from kaggle_cryoet.simulation.specimen import draw_specimen
@@ -67,7 +67,7 @@ def simulate_tomograms(
     bead_models: Mapping[str, BeadModel] | None = None,
     tomogram_types: Sequence[str] = ("denoised",),
 ) -> tuple[dict[str, Tomogram], Picks, Nuisances]:
-    """Reconstructions of one specimen by type, its true picks and the nuisances drawn for it; the same for the same seed.
+    """Reconstructions of one specimen by type, its true picks and its nuisances; the same for the same seed.
 
     Parameters
     ----------
@@ -135,8 +135,8 @@ def simulate(
 
     `OUTPUT/static/ExperimentRuns/<run>/VoxelSpacing10.000/<type>.zarr`,
     `OUTPUT/overlay/ExperimentRuns/<run>/Picks/<particle>.json` and, beside the runs, what was drawn for each:
-    `OUTPUT/provenance/<run>.json`. A run appears whole or not at all. A set that was interrupted is completed by the same
-    call; a longer set of the same seed begins with the same runs.
+    `OUTPUT/provenance/<run>.json`. A run appears whole or not at all. A set that was interrupted is completed by the
+    same call; a longer set of the same seed begins with the same runs.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def simulate(
 def _write_run(
     output: Path, name: str, tomograms: Mapping[str, Tomogram], picks: Picks, provenance: Mapping[str, object]
 ) -> None:
-    """Write a run beside its place, then move it there: provenance, picks and, last, what makes it a run, its tomograms."""
+    """Write a run beside its place, then move it there: provenance, picks and, last, its tomograms."""
     unfinished = output / _UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
     spacing = unfinished / "static" / name / "VoxelSpacing10.000"

@@ -1,4 +1,4 @@
-"""The last steps before a tomogram is stored: what a denoiser leaves, uncovered borders, and the scale of intensities."""
+"""The last steps before a tomogram is stored: what a denoiser leaves, uncovered borders, the scale of intensities."""
 
 import numpy as np
 from numba import njit, prange
@@ -7,22 +7,22 @@ from numpy.typing import NDArray
 from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.reconstruction import DENOISED_TYPES
 
-CORING_WINDOW_VOXELS = 5
-CORING_VARIANCES = 2.0
-"""Local energy, in background variances, up to which a structure is taken for noise."""
+CORING_VARIANCES = 6.0
+"""Square of an amplitude, in background variances, up to which it is taken for noise."""
 BRIGHT_SPREADS = 2.0
 """What is brighter than this many spreads of the background is no noise."""
 DARK_SPREADS = 4.0
 """What is darker is structure, whose amplitude the denoiser compresses."""
 
 
-@njit(cache=True, parallel=True)
-def _core(volume, energy, scale, coring):  # type: ignore[no-untyped-def]
+@njit(cache=True, parallel=True, fastmath=True)
+def _core(volume, scale, coring):  # type: ignore[no-untyped-def]
     for z in prange(volume.shape[0]):
         for y in range(volume.shape[1]):
             for x in range(volume.shape[2]):
-                weak = np.exp(-max(energy[z, y, x] * scale - 1.0, 0.0))
-                volume[z, y, x] *= np.float32(1.0 - coring * weak)
+                energy = volume[z, y, x] * volume[z, y, x] * scale
+                weak = np.exp(-max(energy - np.float32(1.0), np.float32(0.0)))
+                volume[z, y, x] *= np.float32(1.0) - coring * weak
 
 
 @njit(cache=True, parallel=True)
@@ -55,20 +55,20 @@ def background_spread(volume: NDArray[np.float32]) -> float:
 
 
 def core(volume: NDArray[np.float32], coring: float) -> None:
-    """Weaken, in place, what is as weak as noise around it, by a share `coring`, as a learned denoiser does."""
-    from scipy.ndimage import uniform_filter
+    """Weaken what is as weak as noise by a share `coring`, in place.
 
+    So does a learned denoiser, which makes structures granular.
+    """
     variance = background_spread(volume) ** 2
-    energy = uniform_filter(np.square(volume), CORING_WINDOW_VOXELS, mode="nearest")
-    _core(volume, energy, np.float32(1.0 / (CORING_VARIANCES * variance)), np.float32(coring))
+    _core(volume, np.float32(1.0 / (CORING_VARIANCES * variance)), np.float32(coring))
 
 
 def compress(volume: NDArray[np.float32], bright_suppression: float, dark_exponent: float) -> None:
     """Bring what is not noise closer to it, in place, in a volume of median 0.
 
     What exceeds `BRIGHT_SPREADS` loses a share `bright_suppression` of the excess: a denoiser that has seen only dark
-    structures takes bright ones, such as the fringes around particles, for noise. Below `-DARK_SPREADS` amplitudes grow with
-    the power `dark_exponent`, as it falls short of rare, strong contrast.
+    structures takes bright ones, such as the fringes around particles, for noise. Below `-DARK_SPREADS` amplitudes grow
+    with the power `dark_exponent`, as it falls short of rare, strong contrast.
     """
     spread = background_spread(volume)
     _compress(

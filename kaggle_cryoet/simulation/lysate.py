@@ -12,7 +12,7 @@ from kaggle_cryoet.simulation.placement import Slab
 GYRATION_ANGSTROM = 5.1
 """Radius of gyration of a globular protein of 1 kDa; it grows with the cube root of the mass.
 Source: a ball of 0.73 cm3/g has the radius 6.6 Å kDa^(-1/3), and 0.775 of that as radius of gyration."""
-LYSATE_MEDIAN_KILODALTON, LYSATE_LOG_SPREAD = 70.0, 0.8
+LYSATE_MEDIAN_KILODALTON, LYSATE_LOG_SPREAD = 40.0, 0.9
 KILODALTON_PER_BEAD = 12.0
 GLOBULE_SIGMA_ANGSTROM = 8.0
 RNA_SIGMA_ANGSTROM = 9.0
@@ -50,7 +50,7 @@ def concatenate_beads(parts: Sequence[Beads]) -> Beads:
 def scattered(
     count: int, clustered: float, slab: Slab, voxel_angstrom: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """`(n, 3)` positions zyx in the ice of up to `count` proteins: a share `clustered` in loose groups, the others alone."""
+    """`(n, 3)` positions zyx in the ice of up to `count` proteins, a share `clustered` of them in loose groups."""
     alone = slab.draw(count - int(clustered * count), 0.0, rng)
     groups = slab.draw(max(int(clustered * count / PROTEINS_PER_GROUP), 1), 0.0, rng)
     share = rng.gamma(0.6, size=len(groups))
@@ -61,11 +61,11 @@ def scattered(
 
 
 def globules(centres: NDArray[np.float64], voxel_angstrom: float, rng: np.random.Generator) -> Beads:
-    """Proteins of mostly 20 to 300 kDa at `(n, 3)` centres: compact or loose, round or elongated, ragged all of them."""
+    """Proteins of mostly 15 to 200 kDa at `(n, 3)` centres: compact or loose, round or elongated, all ragged."""
     count = len(centres)
     mass = np.clip(LYSATE_MEDIAN_KILODALTON * np.exp(rng.normal(0, LYSATE_LOG_SPREAD, count)), 12, 1000)
     beads = np.maximum((mass / KILODALTON_PER_BEAD).astype(int), 1)
-    gyration = GYRATION_ANGSTROM * np.cbrt(mass) * np.exp(rng.normal(0.2, 0.25, count))
+    gyration = GYRATION_ANGSTROM * np.cbrt(mass) * np.exp(rng.normal(0.35, 0.25, count))
     width = np.sqrt(np.maximum(gyration**2 - 3 * GLOBULE_SIGMA_ANGSTROM**2, 9.0) / 3)
     stretched = width[:, None] * np.exp(rng.normal(0, 0.4, (count, 3))) / voxel_angstrom
     owner = np.repeat(np.arange(count), beads)
@@ -137,7 +137,9 @@ def contamination(slab: Slab, voxel_angstrom: float, rng: np.random.Generator) -
     position = np.array([surface, y, x]) + rng.normal(size=(count, 3)) * size * np.array([0.3, 0.5, 0.5])
     sigma = rng.uniform(0.1, 0.3, count) * size
     return Beads(
-        position=position, mass=rng.uniform(0.1, 0.8) * rng.gamma(1.0, size=count) * (2 * np.pi) ** 1.5 * sigma**3, sigma=sigma
+        position=position,
+        mass=rng.uniform(0.1, 0.8) * rng.gamma(1.0, size=count) * (2 * np.pi) ** 1.5 * sigma**3,
+        sigma=sigma,
     )
 
 
@@ -149,12 +151,12 @@ def cargo(
     direction = rng.normal(size=(count, beads, 3))
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
     radius = VLP_INNER_RADIUS_ANGSTROM / voxel_angstrom * rng.random((count, beads, 1)) ** (1 / 3)
-    weight = rng.gamma(1.0, size=(count, beads))
-    weight *= mass * rng.uniform(0.5, 1.3, (count, 1)) / weight.sum(axis=1, keepdims=True)
+    share = rng.gamma(1.0, size=(count, beads))
+    share /= share.sum(axis=1, keepdims=True)
     offset = direction * radius
-    offset -= (weight[..., None] * offset).sum(axis=1, keepdims=True) / weight.sum(axis=1)[:, None, None]
+    offset -= (share[..., None] * offset).sum(axis=1, keepdims=True)  # the capsid's centre of mass stays where it is
     return Beads(
         position=(centres[:, None] + offset).reshape(-1, 3),
-        mass=weight.reshape(-1),
+        mass=(mass * rng.uniform(0.5, 1.3, (count, 1)) * share).reshape(-1),
         sigma=np.full(count * beads, RNA_SIGMA_ANGSTROM / voxel_angstrom),
     )

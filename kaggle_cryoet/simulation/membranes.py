@@ -21,7 +21,7 @@ SMALLEST_RADIUS_ANGSTROM, LARGEST_RADIUS_ANGSTROM = 120.0, 1400.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Vesicle:
-    """A closed bilayer whose radius depends smoothly on the direction from its centre, flattened where the ice is thin."""
+    """A closed bilayer whose radius depends smoothly on the direction, flattened where the ice is thin."""
 
     centre_zyx: NDArray[np.float64]
     """`(3,)` in voxels."""
@@ -64,9 +64,7 @@ def draw_vesicle(slab: Slab, voxel_angstrom: float, rng: np.random.Generator) ->
 
 
 @njit(cache=True, parallel=True)
-def _draw_vesicle(
-    volume, low, high, centre, flattening, radius, wave, phase, amplitude, swing, peak, offset, sigma
-):  # type: ignore[no-untyped-def]
+def _draw_vesicle(volume, low, high, centre, flattening, radius, wave, phase, amplitude, swing, peak, offset, sigma):  # type: ignore[no-untyped-def]
     reach = offset + 4.0 * sigma
     for z in prange(low[0], high[0]):
         dz = (z - centre[0]) / flattening

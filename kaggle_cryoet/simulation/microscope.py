@@ -1,9 +1,9 @@
 """From a specimen's density to what a tilt series recorded of it, in Fourier space.
 
-By the Fourier slice theorem the image at tilt angle t is a plane through the specimen's transform that holds the tilt axis y;
-weighted back-projection puts the plane back. Over a volume `nz` voxels thick each plane is about 1 / nz cycles per voxel
-wide. Transfer functions, dose damping, alignment errors and noise therefore act on planes, and the whole series is one
-multiplication in Fourier space, streaks between the planes included.
+By the Fourier slice theorem the image at tilt angle t is a plane through the specimen's transform that holds the tilt
+axis y; weighted back-projection puts the plane back. Over a volume `nz` voxels thick each plane is about 1 / nz cycles
+per voxel wide. Transfer functions, dose damping, alignment errors and noise therefore act on planes, and the whole
+series is one multiplication in Fourier space, streaks between the planes included.
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,9 @@ def draw_tilt_series(nuisances: Nuisances, voxel_angstrom: float, rng: np.random
     """A dose-symmetric tilt series with drawn defocus errors, alignment errors and missing images."""
     count = int(nuisances.tilt_range_degree / nuisances.tilt_step_degree)
     nominal_degree = np.arange(-count, count + 1) * nuisances.tilt_step_degree
-    nominal_degree = nominal_degree[(rng.random(len(nominal_degree)) >= nuisances.dropped_tilts) | (nominal_degree == 0)]
+    nominal_degree = nominal_degree[
+        (rng.random(len(nominal_degree)) >= nuisances.dropped_tilts) | (nominal_degree == 0)
+    ]
     angle = np.radians(nominal_degree + nuisances.tilt_offset_degree)
     frequency = np.linspace(0, RADIAL_MAXIMUM, RADIAL_SAMPLES) / voxel_angstrom
     defocus = nuisances.defocus_angstrom + rng.normal(0, 1000, len(angle))
@@ -98,21 +100,35 @@ class Recording:
     signal: NDArray[np.complex64]
     """`(depth, y, x // 2 + 1)` transform; zero outside the tilt range. Protein is dark."""
     noise: NDArray[np.complex64]
-    """The same of the noise, of about unit strength; outside the tilt range as it was drawn, for what a denoiser leaves."""
+    """The same of the noise, of about unit strength; as drawn where no image reaches, for what denoisers leave."""
+    reached: NDArray[np.bool_]
+    """`(depth, x // 2 + 1)` whether an image reaches there, whatever the frequency along y."""
     shape_zyx: tuple[int, int, int]
     """Of the volume without its padding."""
 
     @property
     def depth(self) -> int:
         """Number of sections with padding."""
-        return self.signal.shape[0]
+        return int(self.signal.shape[0])
 
 
 @njit(cache=True, parallel=True, fastmath=True)
-def _apply_series(
-    spectrum, noise_spectrum, depth, width, angle, transfer, noise, shift, step, ramp_exponent, radial_maximum, pattern
-):  # type: ignore[no-untyped-def]
-    """Leave of two `(nz, ny, nx // 2 + 1)` spectra, in place, what the planes of the series hold of them."""
+def _apply_series(  # type: ignore[no-untyped-def]
+    spectrum,
+    noise_spectrum,
+    reached,
+    depth,
+    width,
+    angle,
+    transfer,
+    noise,
+    shift,
+    step,
+    ramp_exponent,
+    radial_maximum,
+    pattern,
+):
+    """Leave of a `(nz, ny, nx // 2 + 1)` spectrum, in place, what the series holds of it; weight the noise."""
     nz, ny, half = spectrum.shape
     tilts = len(angle)
     samples = transfer.shape[1]
@@ -131,6 +147,7 @@ def _apply_series(
                     count += 1
             parted = np.sqrt(kx * kx + kz * kz) * step * depth  # distance of neighbouring planes, in their thickness
             scale = max(parted, 1.0 / tilts) ** ramp_exponent
+            reached[z, x] = count > 0
             for y in range(ny):
                 if count == 0:
                     spectrum[z, y, x] = 0.0
@@ -182,9 +199,11 @@ def record(
     for section in noise.view(np.float32):
         rng.standard_normal(dtype=np.float32, out=section)
     noise *= np.float32(np.sqrt(0.5 * signal.shape[0] * shape[1] * shape[2]))
+    reached = np.empty((signal.shape[0], signal.shape[2]), dtype=np.bool_)
     _apply_series(
         signal,
         noise,
+        reached,
         float(signal.shape[0]),
         shape[2],
         series.angle_radian,
@@ -196,4 +215,4 @@ def record(
         RADIAL_MAXIMUM,
         nuisances.fixed_pattern,
     )
-    return Recording(signal=signal, noise=noise, shape_zyx=shape)
+    return Recording(signal=signal, noise=noise, reached=reached, shape_zyx=shape)

@@ -98,7 +98,7 @@ class Nuisances:
     bright_suppression: float
     """Share that the denoiser took away of what is brighter than noise: it learned that all structures are dark."""
     dark_exponent: float
-    """Power with which the denoised amplitude of dark structures grows with the true one: below 1, the darkest fall short."""
+    """Power with which the denoised amplitude of dark structures grows with the true one."""
     fixed_pattern: float
     """Slow changes of the background over the field: extra noise below 0.05 cycles per voxel, over the white noise."""
     uncovered_border: bool
@@ -144,37 +144,37 @@ class Chance:
 class NuisanceRanges:
     """The distribution of each field of `Nuisances`; the fields mean the same."""
 
-    ice_thickness_angstrom: Uniform = Uniform(750, 1600)
+    ice_thickness_angstrom: Uniform = Uniform(700, 1500)
     ice_slope_y: Uniform = Uniform(-0.1, 0.1)
     ice_slope_x: Uniform = Uniform(-0.1, 0.1)
-    ice_offset: Uniform = Uniform(-0.18, 0.06)
+    ice_offset: Uniform = Uniform(-0.18, 0.02)
     interface_fraction: Uniform = Uniform(0.0, 0.4)
     particle_density: Uniform = Uniform(0.7, 1.5)
     clustering: Uniform = Uniform(0.3, 1.4)
-    lysate_per_cubic_micrometre: Uniform = Uniform(6e4, 1.5e6, log=True)
-    lysate_clustered: Uniform = Uniform(0.0, 0.6)
-    distractors_per_cubic_micrometre: Uniform = Uniform(30, 600, log=True)
-    aggregates_per_cubic_micrometre: Uniform = Uniform(10, 300, log=True)
+    lysate_per_cubic_micrometre: Uniform = Uniform(8e4, 1.6e6, log=True)
+    lysate_clustered: Uniform = Uniform(0.1, 0.8)
+    distractors_per_cubic_micrometre: Uniform = Uniform(60, 800, log=True)
+    aggregates_per_cubic_micrometre: Uniform = Uniform(20, 500, log=True)
     vesicles_per_cubic_micrometre: Uniform = Uniform(5, 120, log=True)
     filaments_per_cubic_micrometre: Uniform = Uniform(0.5, 30, log=True)
     gold_per_cubic_micrometre: Uniform = Uniform(0.2, 6, log=True)
     contaminations_per_square_micrometre: Uniform = Uniform(0.1, 6, log=True)
     carbon_edge: Chance = Chance(0.4)
     cargo_fraction: Uniform = Uniform(0.1, 0.7)
-    defocus_angstrom: Uniform = Uniform(12000, 45000)
+    defocus_angstrom: Uniform = Uniform(15000, 45000)
     amplitude_contrast: Uniform = Uniform(0.06, 0.14)
     phase_flipped: Chance = Chance(0.7)
-    low_frequency_restoration: Uniform = Uniform(0.1, 0.5)
-    envelope_angstrom_squared: Uniform = Uniform(0, 900)
-    damping_angstrom_squared_per_degree: Uniform = Uniform(0, 40)
-    alignment_error_angstrom: Uniform = Uniform(0, 12)
-    tilt_range_degree: Uniform = Uniform(43, 52)
+    low_frequency_restoration: Uniform = Uniform(0.05, 0.5)
+    envelope_angstrom_squared: Uniform = Uniform(0, 500)
+    damping_angstrom_squared_per_degree: Uniform = Uniform(0, 25)
+    alignment_error_angstrom: Uniform = Uniform(0, 7)
+    tilt_range_degree: Uniform = Uniform(41, 50)
     tilt_offset_degree: Uniform = Uniform(-3, 3)
     tilt_step_degree: Uniform = Uniform(2.8, 3.2)
-    ramp_exponent: Uniform = Uniform(0.5, 0.95)
-    tilt_weight_degree: Uniform = Uniform(26, 60)
+    ramp_exponent: Uniform = Uniform(0.45, 0.9)
+    tilt_weight_degree: Uniform = Uniform(24, 60)
     dropped_tilts: Uniform = Uniform(0, 0.1)
-    signal_per_noise: Uniform = Uniform(1.0, 3.0, log=True)
+    signal_per_noise: Uniform = Uniform(1.5, 3.8, log=True)
     raw_noise: Uniform = Uniform(1.5, 4.0)
     wedge_filled: Uniform = Uniform(0.3, 0.9)
     leakage: Uniform = Uniform(0.02, 0.12)
@@ -182,9 +182,9 @@ class NuisanceRanges:
     softness_exponent: Uniform = Uniform(1.2, 2.5)
     cutoff_per_voxel: Uniform = Uniform(0.28, 0.46)
     cutoff_exponent: Uniform = Uniform(5, 10)
-    coring: Uniform = Uniform(0.0, 0.65)
+    coring: Uniform = Uniform(0.1, 0.5)
     bright_suppression: Uniform = Uniform(0.4, 1.0)
-    dark_exponent: Uniform = Uniform(0.6, 1.0)
+    dark_exponent: Uniform = Uniform(0.6, 0.95)
     fixed_pattern: Uniform = Uniform(0.0, 2.0)
     uncovered_border: Chance = Chance(0.4)
     background_spread: Uniform = Uniform(3.5e-6, 5.2e-6)
@@ -199,13 +199,13 @@ TRAINING = NuisanceRanges()
 SHIFTED = NuisanceRanges(
     ice_thickness_angstrom=Uniform(1500, 1800),
     particle_density=Uniform(1.6, 2.2),
-    lysate_per_cubic_micrometre=Uniform(1.5e6, 2e6, log=True),
-    distractors_per_cubic_micrometre=Uniform(600, 900, log=True),
+    lysate_per_cubic_micrometre=Uniform(1.8e6, 2.4e6, log=True),
+    distractors_per_cubic_micrometre=Uniform(800, 1000, log=True),
     defocus_angstrom=Uniform(50000, 65000),
-    signal_per_noise=Uniform(0.6, 0.8, log=True),
+    signal_per_noise=Uniform(0.9, 1.4, log=True),
     softness_per_voxel=Uniform(0.13, 0.17),
     cutoff_per_voxel=Uniform(0.25, 0.28),
-    coring=Uniform(0.65, 0.8),
+    coring=Uniform(0.35, 0.5),
 )
 
 NUISANCE_RANGES = {"training": TRAINING, "shifted": SHIFTED}

@@ -114,8 +114,8 @@ def place(
 ) -> list[NDArray[np.float64]]:
     """`(counts[k], 3)` positions zyx in voxels for each kind k, of which no two balls overlap.
 
-    Random sequential adsorption, largest kind first; a share `contact_fraction[k]` is tried at contact with a ball of the
-    same kind that is there already.
+    Random sequential adsorption, largest kind first; a share `contact_fraction[k]` is tried at contact with a ball of
+    the same kind that is there already.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def place(
     Raises
     ------
     InputError
-        If more particles were asked for than fit: by their volume, or because a ball finds no place in `attempts` tries.
+        If more particles were asked for than fit: by their volume, or as a ball finds no place in `attempts` tries.
     """
     _, height, width = slab.shape_zyx
     share = sum(4.19 * n * r**3 for n, r in zip(counts, radius_voxels, strict=True))

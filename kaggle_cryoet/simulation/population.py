@@ -38,7 +38,9 @@ HABITS: Mapping[str, Habit] = {
     "beta-galactosidase": Habit(count=112 / 7, count_spread=0.33, contact_radius_angstrom=86.0, contact_fraction=0.02),
     "ribosome": Habit(count=331 / 7, count_spread=0.38, contact_radius_angstrom=115.0, contact_fraction=0.3),
     "thyroglobulin": Habit(count=251 / 7, count_spread=0.22, contact_radius_angstrom=105.0, contact_fraction=0.01),
-    "virus-like-particle": Habit(count=113 / 7, count_spread=0.45, contact_radius_angstrom=133.0, contact_fraction=0.02),
+    "virus-like-particle": Habit(
+        count=113 / 7, count_spread=0.45, contact_radius_angstrom=133.0, contact_fraction=0.02
+    ),
 }
 """By name of particle."""
 DISTRACTOR_CONTACT_FRACTION = 0.15
@@ -121,9 +123,7 @@ def draw_populations(
         if kind < len(given):
             position = np.concatenate([given[kind][0], position])
             rotation = np.concatenate([given[kind][1], rotation])
-        populations.append(
-            Population(model=model, radius_voxels=radius[kind], position=position, rotation=rotation)
-        )
+        populations.append(Population(model=model, radius_voxels=radius[kind], position=position, rotation=rotation))
     return populations
 
 

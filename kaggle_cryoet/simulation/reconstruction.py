@@ -96,7 +96,7 @@ def _reconstruct(
     )
     signal_gain, noise_gain = {
         "denoised": (low_pass * restored, low_pass),
-        "isonetcorrected": (low_pass * deconvolved, 0.5 * low_pass * deconvolved),
+        "isonetcorrected": (low_pass * deconvolved, low_pass * deconvolved),
         "ctfdeconvolved": (deconvolved, nuisances.raw_noise * deconvolved),
         "wbp": (np.ones_like(per_voxel), np.full_like(per_voxel, nuisances.raw_noise)),
     }[tomogram_type]
@@ -107,6 +107,7 @@ def _reconstruct(
         spectrum,
         recording.signal,
         recording.noise,
+        recording.reached,
         width,
         signal_gain.astype(np.float32),
         noise_gain.astype(np.float32),
@@ -137,7 +138,7 @@ def _look_up(table, radius):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, parallel=True)
-def _combine(spectrum, signal, noise, width, signal_gain, noise_gain, leakage):  # type: ignore[no-untyped-def]
+def _combine(spectrum, signal, noise, reached, width, signal_gain, noise_gain, leakage):  # type: ignore[no-untyped-def]
     nz, ny, half = spectrum.shape
     for z in prange(nz):
         kz = (z if z <= nz // 2 else z - nz) / nz
@@ -145,7 +146,7 @@ def _combine(spectrum, signal, noise, width, signal_gain, noise_gain, leakage): 
             ky = (y if y <= ny // 2 else y - ny) / ny
             for x in range(half):
                 radius = np.sqrt((x / width) ** 2 + ky * ky + kz * kz)
-                share = np.float32(1.0) if signal[z, y, x] != 0 else leakage
+                share = np.float32(1.0) if reached[z, x] else leakage
                 gained = signal[z, y, x] * _look_up(signal_gain, radius)
                 spectrum[z, y, x] = gained + noise[z, y, x] * (share * _look_up(noise_gain, radius))
 

@@ -1,6 +1,6 @@
 """Figures that describe slices of tomograms, by which simulated ones are held against real ones.
 
-Values are given in spreads: 1.4826 times the median absolute deviation of a slice, which is its noise whatever particles it
+Values are given in spreads, 1.4826 times the median absolute deviation of a slice: its noise, whatever particles it
 holds. Particles are dark, that is negative.
 """
 
@@ -34,9 +34,7 @@ def in_spreads(image: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray((image - np.median(image)) / spread(image), dtype=np.float64)
 
 
-def windowed(
-    image: NDArray[np.floating], darkest: float, brightest: float, levels: int = 256
-) -> NDArray[np.float64]:
+def windowed(image: NDArray[np.floating], darkest: float, brightest: float, levels: int = 256) -> NDArray[np.float64]:
     """An image in spreads as a display shows it: clipped to a window, and rounded to so many grey levels."""
     step = (brightest - darkest) / (levels - 1)
     level = np.round((np.clip(in_spreads(image), darkest, brightest) - darkest) / step)
@@ -75,12 +73,12 @@ def _power(image: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.
     window = np.hanning(image.shape[0])[:, None] * np.hanning(image.shape[1])
     centred = image - (image * window).sum() / window.sum()
     power = np.abs(np.fft.fft2(centred * window)) ** 2 / (window**2).sum()
-    rows, columns = np.fft.fftfreq(image.shape[0])[:, None], np.fft.fftfreq(image.shape[1])[None]
-    return power, rows, columns
+    rows, columns = (np.asarray(np.fft.fftfreq(length), dtype=np.float64) for length in image.shape)
+    return np.asarray(power, dtype=np.float64), rows[:, None], columns[None]
 
 
 def radial_power(images: Sequence[NDArray[np.float64]]) -> dict[str, float]:
-    """Mean power between `POWER_BOUNDS`, over that below 0.3 cycles per pixel, in decibel; without rings of no pixel."""
+    """Mean power between `POWER_BOUNDS`, over that below 0.3 cycles per pixel, in decibel."""
     total: dict[tuple[float, float], list[float]] = {}
     for image in images:
         power, rows, columns = _power(image)
@@ -105,14 +103,15 @@ def background_patches(image: NDArray[np.float64], edge: int = PATCH_PIXELS) -> 
 
 
 def wedge(images: Sequence[NDArray[np.float64]]) -> dict[str, float]:
-    """Power of (z, x) images by the angle to the x axis in Fourier space, in decibel over its mean within 40 degrees."""
+    """Power of `(z, x)` images by the angle to the x axis in Fourier space, in decibel over that within 40 degrees."""
     power, rows, columns = np.mean([_power(image)[0] for image in images], axis=0), *_power(images[0])[1:]
     angle = np.degrees(np.arctan2(np.abs(rows), np.abs(columns) + 1e-12))
     frequency = np.hypot(rows, columns)
     band = (frequency >= WEDGE_BAND[0]) & (frequency < WEDGE_BAND[1])
     inside = power[band & (angle < 40)].mean()
     return {
-        f"{low:g} to {high:g} degrees": 10 * float(np.log10(power[band & (angle >= low) & (angle < high)].mean() / inside))
+        f"{low:g} to {high:g} degrees": 10
+        * float(np.log10(power[band & (angle >= low) & (angle < high)].mean() / inside))
         for low, high in pairwise(WEDGE_BOUNDS_DEGREE)
     }
 
@@ -137,8 +136,7 @@ def particle_figures(
 ) -> dict[str, float]:
     """Contrast, roughness and darkest pixels of a particle in an image in spreads.
 
-    Contrast is the mean within half the particle's radius, roughness the standard deviation there, as in a slice that passes
-    within a few voxels of the centre.
+    Contrast is the mean within half the particle's radius, roughness the standard deviation there.
     """
     rows, columns = np.indices(image.shape)
     within = np.hypot(rows - centre_yx[0], columns - centre_yx[1]) <= 0.5 * radius_voxels
@@ -152,7 +150,7 @@ def particle_figures(
 def radial_profile(
     image: NDArray[np.float64], centre_yx: NDArray[np.float64], radius_voxels: float
 ) -> NDArray[np.float64]:
-    """Mean of an image in rings of `PROFILE_STEP_VOXELS` around a centre, out to a radius; NaN for a ring outside it."""
+    """Mean of an image in rings of `PROFILE_STEP_VOXELS` around a centre; NaN for a ring outside the image."""
     rows, columns = np.indices(image.shape)
     ring = (np.hypot(rows - centre_yx[0], columns - centre_yx[1]) / PROFILE_STEP_VOXELS).astype(int)
     rings = int(radius_voxels / PROFILE_STEP_VOXELS)

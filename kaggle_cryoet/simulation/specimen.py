@@ -138,9 +138,7 @@ def draw_specimen(
     )
 
 
-def _slab(
-    nuisances: Nuisances, shape_zyx: tuple[int, int, int], voxel_angstrom: float, picks: Picks | None
-) -> Slab:
+def _slab(nuisances: Nuisances, shape_zyx: tuple[int, int, int], voxel_angstrom: float, picks: Picks | None) -> Slab:
     """The ice, where the nuisances say, or level and thick enough for the picks."""
     depth = shape_zyx[0]
     thickness = nuisances.ice_thickness_angstrom / voxel_angstrom
@@ -150,9 +148,7 @@ def _slab(
         z = angstrom_to_index(picks.position_zyx_angstrom, voxel_angstrom)[:, 0]
         offset, slope = float(z.min() + z.max()) / 2 - depth / 2, (0.0, 0.0)
         thickness = max(thickness, float(np.ptp(z)) + 20.0)
-    return Slab(
-        shape_zyx=shape_zyx, thickness_voxels=min(thickness, depth - 1.0), slope_yx=slope, offset_voxels=offset
-    )
+    return Slab(shape_zyx=shape_zyx, thickness_voxels=min(thickness, depth - 1.0), slope_yx=slope, offset_voxels=offset)
 
 
 def _draw_vesicles(

@@ -47,12 +47,12 @@ class SaveModel(Callback):
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Save."""
         averaged = self.averaging._average_model  # lightning has no public way to it
-        if averaged is None or not isinstance(module, UNetModule) or module.validation_score is None:
+        if averaged is None or not isinstance(module, UNetModule):
             return
         provenance = self.provenance | {
             "epochs": trainer.current_epoch + 1,
             "minutes": round((time.monotonic() - self.started) / 60, 1),
-            "validation": module.validation_score.to_json_dict(),
+            "validation": None if module.validation_score is None else module.validation_score.to_json_dict(),
         }
         save_unet(
             self.directory,

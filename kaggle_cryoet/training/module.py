@@ -127,6 +127,8 @@ class UNetModule(lightning.LightningModule):
         It happens in the one step of the validation epoch, not at its end, when the average of the weights has already
         been taken out of the network again. The batch is empty of meaning.
         """
+        if not self.validation_volumes:
+            return
         candidates = predict_candidates(self.network, self.validation_volumes, self.settings.validation, self.device)
         truth = {volume.name: volume.picks for volume in self.validation_volumes}
         self.thresholds = fit_thresholds(candidates, truth, least_score=LEAST_CANDIDATE_SCORE)

@@ -70,6 +70,7 @@ def train_unet(
     output: str | Path,
     *,
     validation_directories: Sequence[str | Path] = (),
+    hold_out: bool = True,
     preset: str = "half",
     start_from: str | Path | None = None,
     resume: bool = False,
@@ -91,7 +92,10 @@ def train_unet(
     output
         Folder to write into.
     validation_directories
-        Folders with labelled runs that are not trained on; one in eight of the runs, at least one, if not given.
+        Folders with labelled runs that are not trained on.
+    hold_out
+        Keep one in eight of the runs, at least one, for validation if no folders are given for it. If False all are
+        trained on, and the thresholds of the model are left for the caller to find.
     preset
         Network: `half` or `host`.
     start_from
@@ -129,7 +133,7 @@ def train_unet(
     epochs_done = 0
     if resume:
         epochs_done = read_checkpoint(checkpoint, network, {"steps": length.steps, "seed": seed})["epoch"] + 1
-    training, validation = _load_split(data_directories, validation_directories)
+    training, validation = _load_split(data_directories, validation_directories, hold_out)
     module = UNetModule(
         network,
         settings=settings,
@@ -145,7 +149,7 @@ def train_unet(
         "version": kaggle_cryoet.__version__,
         "commit": _commit(),
         "seed": seed,
-        "started_from": str(start_from) if start_from else None,
+        "started_from": None if start_from is None else dict(load_unet(start_from).provenance),
         "training_runs": [volume.name for volume in training],
         "validation_runs": [volume.name for volume in validation],
         "length": asdict(length),
@@ -191,12 +195,14 @@ def _network(preset: str, start_from: str | Path | None, seed: int) -> torch.nn.
 
 
 def _load_split(
-    data: Sequence[str | Path], validation: Sequence[str | Path]
+    data: Sequence[str | Path], validation: Sequence[str | Path], hold_out: bool
 ) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
     """Volumes to train on and to look at."""
     runs = find_labelled_runs([Path(directory) for directory in data])
     if validation:
         held_out = find_labelled_runs([Path(directory) for directory in validation])
+    elif not hold_out:
+        held_out = []
     else:
         if len(runs) < 2:
             raise InputError("one run alone leaves none to validate on; give more runs, or a folder for validation")

@@ -1,0 +1,88 @@
+"""The verbs of the command line that make tomograms, or what tomograms are made from."""
+
+from pathlib import Path
+
+import click
+
+from kaggle_cryoet.errors import InputError
+
+
+@click.command()
+@click.argument("output_dir", type=click.Path(path_type=Path))
+@click.option("--runs", type=int, default=1, show_default=True, help="Number of tomograms.")
+@click.option("--shape", nargs=3, type=int, default=(184, 630, 630), show_default=True, metavar="Z Y X", help="Voxels.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--setting", default="training", show_default=True, help="Distribution of nuisances: training or shifted."
+)
+@click.option(
+    "--type",
+    "tomogram_types",
+    multiple=True,
+    default=("denoised",),
+    show_default=True,
+    help="Reconstruction: denoised, isonetcorrected, ctfdeconvolved or wbp; may be repeated.",
+)
+@click.option("--map", "maps", multiple=True, metavar="NAME=FILE.mrc", help="Density map of a particle type to use.")
+@click.option(
+    "--picks", "picks_dir", type=click.Path(path_type=Path), help="Place the particles as in these picks (copick JSON)."
+)
+def simulate(
+    output_dir: Path,
+    runs: int,
+    shape: tuple[int, int, int],
+    seed: int,
+    setting: str,
+    tomogram_types: tuple[str, ...],
+    maps: tuple[str, ...],
+    picks_dir: Path | None,
+) -> None:
+    """Write labelled tomograms in the competition's layout."""
+    from kaggle_cryoet.metric import read_truth
+    from kaggle_cryoet.simulation.dataset import simulate as simulate_runs
+    from kaggle_cryoet.simulation.user_maps import fit_user_maps
+
+    names = simulate_runs(
+        output_dir,
+        runs=runs,
+        shape_zyx=shape,
+        seed=seed,
+        setting=setting,
+        tomogram_types=tomogram_types,
+        picks=None if picks_dir is None else list(read_truth(picks_dir).values()),
+        bead_models=fit_user_maps(dict(_name_and_file(item) for item in maps)) or None,
+        progress=True,
+    )
+    click.echo(f"{len(names)} labelled tomograms: {output_dir}")
+
+
+@click.command()
+@click.argument("maps_dir", type=click.Path(path_type=Path))
+@click.argument("output_dir", type=click.Path(path_type=Path))
+def beads(maps_dir: Path, output_dir: Path) -> None:
+    """Fit the simulator's bead models to the density maps (.mrc) in MAPS_DIR."""
+    from kaggle_cryoet.simulation.bead_sources import fit_all
+
+    for model in fit_all(maps_dir, output_dir):
+        click.echo(f"{model.name:<24}{len(model.mass):>5} beads{model.mass.sum():>8.0f} kDa  {model.correlation:.4f}")
+
+
+@click.command()
+@click.argument("real_dir", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), default=Path("calibration"), show_default=True)
+@click.option("--seeds", type=int, default=10, show_default=True, help="Number of simulated tomograms.")
+@click.option("--shape", nargs=3, type=int, default=(184, 630, 630), show_default=True, metavar="Z Y X", help="Voxels.")
+def calibrate(real_dir: Path, output: Path, seeds: int, shape: tuple[int, int, int]) -> None:
+    """Compare simulated tomograms with real slices and picks in REAL_DIR: a table and pictures."""
+    from kaggle_cryoet.simulation.calibration import calibrate as compare
+
+    for path in compare(real_dir, output=output, seeds=range(seeds), shape_zyx=shape):
+        click.echo(path)
+
+
+def _name_and_file(text: str) -> tuple[str, str]:
+    """`NAME=FILE` in two."""
+    name, equals, file = text.partition("=")
+    if not (name and equals and file):
+        raise InputError(f"expected NAME=FILE.mrc, got {text!r}")
+    return name, file

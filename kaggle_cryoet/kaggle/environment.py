@@ -1,0 +1,167 @@
+"""Where things are on Kaggle: inputs in their old and new places, own weights, folders that can be written to.
+
+Imports nothing heavy, so that it can be the first thing that a notebook does.
+"""
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_cryoet.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+COMPETITION = "czii-cryo-et-object-identification"
+MODEL_FILE = "model.json"
+SHIPPED_MODEL = Path(__file__).parent.parent / "weights" / "unet3d"
+DEEPEST_MODEL = 5
+"""Folders between `input` and a model's file: `notebooks/<owner>/<slug>/<folder>/unet3d`."""
+CACHES = {
+    "NUMBA_CACHE_DIR": "numba",
+    "TORCH_HOME": "torch",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+    "CUDA_CACHE_PATH": "cuda",
+    "MPLCONFIGDIR": "matplotlib",
+    "YOLO_CONFIG_DIR": "ultralytics",
+    "XDG_CACHE_HOME": "other",
+    "XDG_CONFIG_HOME": "other",
+    "TMPDIR": "temporary",
+}
+"""Variables that say where libraries write, and the folders in the cache that they are given."""
+SETTINGS = {
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_OFFLINE": "true",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+EXIT_SOME_FAILED = 3
+GPU_FILES = "nvidia[0-9]*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KaggleEnvironment:
+    """The folders of a Kaggle session."""
+
+    root: Path = Path("/kaggle")
+    """Holds `input`, which is read-only, and `working`."""
+    devices: Path = Path("/dev")
+    """Holds the files of the GPUs."""
+
+    @property
+    def input(self) -> Path:
+        """Everything that is attached."""
+        return self.root / "input"
+
+    @property
+    def working(self) -> Path:
+        """What is kept of a session."""
+        return self.root / "working"
+
+    @property
+    def competition(self) -> Path:
+        """The competition's data.
+
+        Raises
+        ------
+        InputError
+            If it is not attached.
+        """
+        places = [self.input / COMPETITION, self.input / "competitions" / COMPETITION]
+        for place in places:
+            if place.is_dir():
+                return place
+        raise InputError(
+            f"the competition's data is not attached: add {COMPETITION} with Add Input, or to competition_sources in "
+            f"kernel-metadata.json (looked for {' and '.join(map(str, places))}; attached: {self._attached()})"
+        )
+
+    @property
+    def test(self) -> Path:
+        """The tomograms to pick; in a scored rerun the hidden ones."""
+        return self.competition / "test"
+
+    @property
+    def train(self) -> Path:
+        """The labelled tomograms."""
+        return self.competition / "train"
+
+    @property
+    def weights(self) -> Path:
+        """The model folder among the inputs, of another notebook or a dataset, or else the package's own.
+
+        Raises
+        ------
+        InputError
+            If there are several.
+        """
+        found = sorted(self._models(self.input, DEEPEST_MODEL))
+        if len(found) > 1:
+            raise InputError(f"{len(found)} models are attached, expected one: {', '.join(map(str, found))}")
+        return found[0] if found else SHIPPED_MODEL
+
+    def gpu_note(self) -> str | None:
+        """What a user should know if no GPU is attached."""
+        if any(self.devices.glob(GPU_FILES)):
+            return None
+        return (
+            "NO GPU IS ATTACHED. Everything is done on the CPU, which takes many times longer. Choose the accelerator "
+            "'GPU T4 x2', or machine_shape NvidiaTeslaT4 in kernel-metadata.json"
+        )
+
+    def variables(self) -> dict[str, str]:
+        """Environment variables that send everything that libraries write into `working/.cache`."""
+        cache = self.working / ".cache"
+        return {name: str(cache / folder) for name, folder in CACHES.items()} | SETTINGS
+
+    def run(self, *arguments: object) -> Iterator[str]:
+        """Run `kaggle-cryoet` with these arguments; yields its lines as they come.
+
+        Raises
+        ------
+        InputError
+            If `working` cannot be written to, or the command ends with another status than 0, or 3, which means that
+            some tomograms failed.
+        """
+        note = self.gpu_note()
+        if note:
+            yield note
+        variables = self.variables()
+        try:
+            for name in CACHES:
+                Path(variables[name]).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.working}: cannot be written to ({error.strerror})") from error
+        command = [sys.executable, "-m", "kaggle_cryoet", *map(str, arguments)]
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=os.environ | variables,
+            cwd=self.working,
+        ) as process:
+            while process.stdout is not None and (said := os.read(process.stdout.fileno(), 2**16)):
+                # a progress bar begins its lines with a carriage return and does not end them
+                yield from filter(None, re.split(r"[\r\n]+", said.decode(errors="replace")))
+        shutil.rmtree(self.working / ".cache", ignore_errors=True)
+        if process.returncode not in (0, EXIT_SOME_FAILED):
+            raise InputError(f"{' '.join(command[2:])} ended with status {process.returncode}; its last lines say why")
+
+    def _models(self, directory: Path, depth: int) -> Iterator[Path]:
+        """Model folders below a folder; not searched: the competition's data, stores, and what is hidden."""
+        if (directory / MODEL_FILE).is_file():
+            yield directory
+        elif depth and directory.is_dir():
+            for entry in directory.iterdir():
+                if entry.is_dir() and entry.name != COMPETITION and entry.suffix != ".zarr" and entry.name[0] != ".":
+                    yield from self._models(entry, depth - 1)
+
+    def _attached(self) -> str:
+        names = sorted(entry.name for entry in self.input.iterdir()) if self.input.is_dir() else []
+        return ", ".join(names) or "nothing"

@@ -1,0 +1,53 @@
+"""A user's own density maps in place of the package's bead models."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.particles import PARTICLE_NAMES
+from kaggle_cryoet.simulation.bead_fit import bead_count, fit_beads, read_map
+from kaggle_cryoet.simulation.beads import BeadModel, load_bead_model
+
+logger = logging.getLogger(__name__)
+
+GOOD_CORRELATION = 0.95
+"""A fit below this is worth a warning."""
+
+
+def fit_user_maps(maps: Mapping[str, str | Path], *, seed: int = 0) -> dict[str, BeadModel]:
+    """Bead models fitted to MRC density maps, for the argument `bead_models` of `simulate`.
+
+    Parameters
+    ----------
+    maps
+        Path of a map by name of particle. Its scale does not matter: the model gets the mass of the package's own.
+    seed
+        Of the places from which the beads start.
+
+    Raises
+    ------
+    InputError
+        If a name is no particle's, or a map cannot be read or holds no density. The message names the file.
+    """
+    models = {}
+    for name, path in maps.items():
+        if name not in PARTICLE_NAMES:
+            raise InputError(f"unknown particle {name!r}; expected one of {', '.join(PARTICLE_NAMES)}")
+        density, voxel_angstrom = read_map(Path(path))
+        mass_kilodalton = float(load_bead_model(name).mass.sum())
+        try:
+            models[name] = fit_beads(
+                density,
+                voxel_angstrom,
+                beads=bead_count(mass_kilodalton),
+                seed=seed,
+                name=name,
+                mass_kilodalton=mass_kilodalton,
+                source=f"map {Path(path).name}",
+            )
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        if models[name].correlation < GOOD_CORRELATION:
+            logger.warning("%s: the bead model correlates only %.3f with the map", path, models[name].correlation)
+    return models

@@ -1,0 +1,256 @@
+"""Fine-tune on a few labelled tomograms within a time limit; leaving one out at a time gives thresholds and a score.
+
+First a network is trained on all of them, which is the one to pick with. Then, as time allows, one network for each
+tomogram is trained on the others. What these find in the tomograms that they have not seen decides the thresholds, and
+is scored.
+"""
+
+import json
+import logging
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.metric import Score, evaluate
+from kaggle_cryoet.models.store import load_unet, save_unet
+from kaggle_cryoet.picking.devices import choose_devices
+from kaggle_cryoet.picking.segment import SegmentSettings
+from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.tomogram import RunLocation
+from kaggle_cryoet.training.crops import CropSettings, find_labelled_runs, load_labelled_volume
+from kaggle_cryoet.training.module import LEAST_CANDIDATE_SCORE, above_thresholds, predict_candidates
+from kaggle_cryoet.training.rehearsal import seconds_per_step
+from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
+from kaggle_cryoet.training.thresholds import fit_thresholds
+from kaggle_cryoet.training.unet import MODEL_FOLDER, TrainingLength
+
+logger = logging.getLogger(__name__)
+
+PLAN_FILE = "plan.json"
+SCORE_FILE = "leave_one_out.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuneSettings:
+    """How the time is divided."""
+
+    batch_size: int = 4
+    epochs: int = 8
+    """Portions of a training, each with a checkpoint at its end."""
+    most_crops: int = 16_000
+    """No training is longer than this."""
+    least_crops: int = 400
+    """Tomograms are left out only if each training gets at least so many crops."""
+    rehearsal_share: float = 0.05
+    """Share of the time limit that finding out how long a step takes may have."""
+    used_share: float = 0.8
+    """Share of the time limit that is planned for; trainings side by side slow each other down."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Lengths of the trainings; kept in a file, so that an interrupted fine-tuning goes on as it was begun."""
+
+    crops_per_epoch: int
+    folds: int
+    """Tomograms to leave out, each in its turn."""
+    training_seconds: float
+    """Forecast for one training."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FineTuned:
+    """What came of a fine-tuning."""
+
+    model: Path
+    """Folder of the network that was trained on all tomograms."""
+    score: Score | None
+    """Score on tomograms that were left out; None if there was no time for two of them."""
+    left_out: tuple[str, ...]
+    """Their names."""
+
+
+def fine_tune(
+    data_directories: Sequence[str | Path],
+    output: str | Path,
+    *,
+    time_limit_seconds: float,
+    start_from: str | Path | None = None,
+    preset: str = "half",
+    crops: CropSettings | None = None,
+    settings: FineTuneSettings | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> FineTuned:
+    """Train on labelled tomograms, on every GPU that works; the model folder is `output/unet3d`.
+
+    What was left behind by an interrupted call with the same output is gone on with. `output/leave_one_out.json` holds
+    the score.
+
+    Parameters
+    ----------
+    data_directories
+        Folders with labelled runs, two or more in all.
+    output
+        Folder to write into.
+    time_limit_seconds
+        Trainings are planned to fit into this, and none is begun that would not.
+    start_from
+        Model folder whose weights to start with.
+    preset, crops, settings
+        Network, crops, and how the time is divided.
+    seed
+        Of weights, crops and augmentation.
+    device
+        `auto`, `cpu` or `cuda`.
+    progress
+        Show a bar of trainings.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be trained on, or the time limit is not positive.
+    """
+    began = time.monotonic()
+    if not time_limit_seconds > 0:
+        raise InputError(f"the time limit must be positive, got {time_limit_seconds} s")
+    output, crops, settings = Path(output), crops or CropSettings(), settings or FineTuneSettings()
+    runs = find_labelled_runs([Path(directory) for directory in data_directories])
+    if len(runs) < 2 or len({run.name for run in runs}) < len(runs):
+        raise InputError(f"expected two labelled runs or more, of different names, got {[run.name for run in runs]}")
+    devices = choose_devices(device)
+    work = output / "trainings"
+    work.mkdir(parents=True, exist_ok=True)
+    plan = _read_plan(work / PLAN_FILE)
+    if plan is None:
+        plan = _make_plan(runs, time_limit_seconds, devices, preset, crops, settings)
+        (work / PLAN_FILE).write_text(json.dumps(asdict(plan)) + "\n", encoding="utf8")
+    trainings = _trainings(runs, plan, work, preset, start_from, crops, settings, seed)
+    by_name = {run.name: run for run in runs}
+    candidates: dict[str, Picks] = {}
+    for training in train_side_by_side(
+        trainings, devices, began + time_limit_seconds, plan.training_seconds, progress=progress
+    ):
+        if training.name not in by_name:
+            thresholds = None if start_from is None else load_unet(start_from).thresholds
+            _publish(training.output / MODEL_FOLDER, output / MODEL_FOLDER, thresholds, None)
+            continue
+        volume = load_labelled_volume(by_name[training.name])
+        network = load_unet(training.output / MODEL_FOLDER).network
+        candidates |= predict_candidates(network, [volume], SegmentSettings(), devices[0])
+    score = None
+    if len(candidates) > 1:
+        truth = {name: _truth(by_name[name]) for name in candidates}
+        score = evaluate(_picks_by_others_thresholds(candidates, truth), truth)
+        thresholds = fit_thresholds(candidates, truth, least_score=LEAST_CANDIDATE_SCORE)
+        _publish(output / MODEL_FOLDER, output / MODEL_FOLDER, thresholds, score)
+        (output / SCORE_FILE).write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
+    else:
+        logger.warning("there was no time to leave tomograms out: thresholds are those of the model at the start")
+    shutil.rmtree(work)
+    return FineTuned(model=output / MODEL_FOLDER, score=score, left_out=tuple(candidates))
+
+
+def _trainings(
+    runs: Sequence[RunLocation],
+    plan: Plan,
+    work: Path,
+    preset: str,
+    start_from: str | Path | None,
+    crops: CropSettings,
+    settings: FineTuneSettings,
+    seed: int,
+) -> list[Training]:
+    """The training on all runs, and those without one run, which bear its name."""
+    steps = settings.epochs * plan.crops_per_epoch // settings.batch_size
+    length = TrainingLength(
+        epochs=settings.epochs,
+        crops_per_epoch=plan.crops_per_epoch,
+        batch_size=settings.batch_size,
+        validate_every=settings.epochs,
+        ema_decay=min(0.998, 1 - 10 / (steps + 10)),  # the average reaches over a tenth of a short training at most
+    )
+    return [
+        Training(
+            name="" if left_out is None else left_out.name,
+            data=tuple(str(run.tomogram_path) for run in runs if run is not left_out),
+            output=work / ("all" if left_out is None else f"without-{left_out.name}"),
+            length=length,
+            crops=crops,
+            preset=preset,
+            start_from=None if start_from is None else Path(start_from),
+            seed=seed,
+        )
+        for left_out in (None, *runs[: plan.folds])
+    ]
+
+
+def _make_plan(
+    runs: Sequence[RunLocation],
+    time_limit_seconds: float,
+    devices: Sequence[torch.device],
+    preset: str,
+    crops: CropSettings,
+    settings: FineTuneSettings,
+) -> Plan:
+    """As many tomograms left out as the time allows, each training as long as the time allows then."""
+    began = time.monotonic()
+    volumes = [load_labelled_volume(run) for run in runs]
+    reading = time.monotonic() - began
+    step = seconds_per_step(
+        volumes,
+        preset=preset,
+        batch_size=settings.batch_size,
+        crops=crops,
+        device=devices[0],
+        most_seconds=settings.rehearsal_share * time_limit_seconds,
+    )
+    usable = settings.used_share * time_limit_seconds - (time.monotonic() - began)
+    for folds in (*range(len(runs), 1, -1), 0):
+        rounds = math.ceil((1 + folds) / len(devices))
+        steps = max(0.0, usable / rounds - 2 * reading) / step  # read before, and at most as long for what comes after
+        crops_per_training = min(settings.most_crops, int(steps) * settings.batch_size)
+        if crops_per_training >= settings.least_crops:
+            break
+    portion = max(1, crops_per_training // (settings.epochs * settings.batch_size)) * settings.batch_size
+    seconds = settings.epochs * portion / settings.batch_size * step + 2 * reading
+    return Plan(crops_per_epoch=portion, folds=folds, training_seconds=seconds)
+
+
+def _read_plan(path: Path) -> Plan | None:
+    """The plan of an interrupted fine-tuning; None if there is none."""
+    return Plan(**json.loads(path.read_text(encoding="utf8"))) if path.is_file() else None
+
+
+def _truth(run: RunLocation) -> Picks:
+    if run.picks_directory is None:
+        raise InputError(f"run {run.name} has no picks")
+    return read_copick(run.picks_directory)
+
+
+def _picks_by_others_thresholds(candidates: Mapping[str, Picks], truth: Mapping[str, Picks]) -> dict[str, Picks]:
+    """Picks of each run, above thresholds that were fitted without it."""
+    picks: dict[str, Picks] = {}
+    for name, found in candidates.items():
+        others = [other for other in candidates if other != name]
+        thresholds = fit_thresholds(
+            {other: candidates[other] for other in others},
+            {other: truth[other] for other in others},
+            least_score=LEAST_CANDIDATE_SCORE,
+        )
+        picks |= above_thresholds({name: found}, thresholds)
+    return picks
+
+
+def _publish(trained: Path, target: Path, thresholds: tuple[float, ...] | None, score: Score | None) -> None:
+    """Copy a model to where it is looked for, with thresholds and the score that stands for it."""
+    model = load_unet(trained)
+    provenance = {**model.provenance, "leave_one_out": None if score is None else score.to_json_dict()}
+    save_unet(target, replace(model, thresholds=thresholds or model.thresholds, provenance=provenance))

@@ -1,0 +1,113 @@
+"""Several trainings, one at a time on each device, as long as the time lasts."""
+
+import logging
+import multiprocessing
+import multiprocessing.queues
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from kaggle_cryoet.training.crops import CropSettings
+from kaggle_cryoet.training.unet import MODEL_FOLDER, TrainingLength, train_unet
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training on all the runs it is given."""
+
+    name: str
+    data: tuple[str, ...]
+    """Tomograms, which have picks."""
+    output: Path
+    length: TrainingLength
+    crops: CropSettings
+    preset: str
+    start_from: Path | None
+    seed: int
+
+
+def train_side_by_side(
+    trainings: Sequence[Training],
+    devices: Sequence[torch.device],
+    deadline: float,
+    expected_seconds: float,
+    *,
+    progress: bool,
+) -> Iterator[Training]:
+    """Train, and yield each training when it is done; the first is always done, others only if there is time for them.
+
+    Parameters
+    ----------
+    trainings
+        What to train, in this order; those that an interrupted call has finished or begun are gone on with.
+    devices
+        Where: one process each if there are several.
+    deadline
+        `time.monotonic()` at which all should be done.
+    expected_seconds
+        Time that one takes, until the first one tells.
+    progress
+        Show a bar.
+    """
+    from tqdm.auto import tqdm
+
+    device = devices[0].type
+    with tqdm(total=len(trainings), desc="training", unit="network", disable=not progress) as bar:
+        if len(devices) == 1:
+            for number, training in enumerate(trainings):
+                if number and time.monotonic() + expected_seconds > deadline:
+                    break
+                began = time.monotonic()
+                _train(training, device)
+                expected_seconds = max(expected_seconds, time.monotonic() - began)
+                bar.update()
+                yield training
+            return
+        context = multiprocessing.get_context("spawn")
+        free = context.Queue()
+        for index in range(len(devices)):
+            free.put(devices[index].index)
+        with ProcessPoolExecutor(len(devices), context, initializer=_take_gpu, initargs=(free,)) as pool:
+            waiting, running = list(trainings), dict[Future[None], Training]()
+            while waiting or running:
+                while waiting and len(running) < len(devices):
+                    if len(waiting) < len(trainings) and time.monotonic() + expected_seconds > deadline:
+                        waiting.clear()
+                        break
+                    training = waiting.pop(0)
+                    running[pool.submit(_train, training, device)] = training
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    done.result()
+                    bar.update()
+                    yield running.pop(done)
+
+
+def _take_gpu(free: "multiprocessing.queues.Queue[int]") -> None:
+    """Let this process see one GPU, its own."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = str(free.get())
+
+
+def _train(training: Training, device: str) -> None:
+    """Train, or go on, or do nothing if it is done already."""
+    if (training.output / MODEL_FOLDER).is_dir():
+        return
+    train_unet(
+        training.data,
+        training.output,
+        hold_out=False,
+        preset=training.preset,
+        start_from=training.start_from,
+        resume=(training.output / "checkpoints" / "last.ckpt").is_file(),
+        length=training.length,
+        crops=training.crops,
+        seed=training.seed,
+        device=device,
+        progress=False,
+    )

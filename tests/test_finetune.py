@@ -1,0 +1,175 @@
+"""Fine-tuning within a time limit, with tomograms left out in turn."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.store import UNetModel, load_unet, save_unet
+from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings, build_unet
+from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.training import finetune, side_by_side
+from kaggle_cryoet.training.crops import CropSettings, find_labelled_runs, load_labelled_volume
+from kaggle_cryoet.training.finetune import FineTuneSettings, fine_tune
+from kaggle_cryoet.training.rehearsal import seconds_per_step
+from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
+from kaggle_cryoet.training.unet import TrainingLength
+
+TINY = UNetSettings(channels=(4, 6))
+CROPS = CropSettings(shape_zyx=(16, 24, 32))
+FEW = FineTuneSettings(batch_size=2, epochs=2, most_crops=8, least_crops=4)
+THRESHOLDS = (0.21, 0.22, 0.23, 0.24, 0.25, 0.26)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESET_SETTINGS, "half", TINY)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    torch.manual_seed(8)
+    model = UNetModel(network=build_unet(TINY), settings=TINY, thresholds=THRESHOLDS, provenance={})
+    save_unet(tmp_path / "start", model)
+    return tmp_path / "start"
+
+
+def tune(data: Path, output: Path, start: Path, seconds: float) -> finetune.FineTuned:
+    return fine_tune(
+        [data],
+        output,
+        time_limit_seconds=seconds,
+        start_from=start,
+        crops=CROPS,
+        settings=FEW,
+        device="cpu",
+        progress=False,
+    )
+
+
+def test_with_time_every_tomogram_is_left_out_once_and_scored_by_a_network_that_has_not_seen_it(
+    labelled_runs: Path, tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, set[str]] = {}
+    genuine = side_by_side.train_unet
+
+    def watched(data: tuple[str, ...], output: Path, **options: object) -> Path:
+        seen[output.name] = {Path(path).parent.parent.name for path in data}
+        return genuine(data, output, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(side_by_side, "train_unet", watched)
+    names = [run.name for run in find_labelled_runs([labelled_runs])]
+    result = tune(labelled_runs, tmp_path / "tuned", start, 600)
+    assert result.left_out == tuple(names)
+    assert seen == {"all": set(names)} | {f"without-{name}": set(names) - {name} for name in names}
+    assert result.score is not None
+    assert result.score.particles["ribosome"].true == 6
+    assert sorted(path.name for path in (tmp_path / "tuned").iterdir()) == ["leave_one_out.json", "unet3d"]
+    assert json.loads((tmp_path / "tuned" / "leave_one_out.json").read_text()) == result.score.to_json_dict()
+    model = load_unet(result.model)
+    assert set(model.provenance["training_runs"]) == set(names)
+    assert model.provenance["validation_runs"] == []
+    assert model.provenance["leave_one_out"]["score"] == result.score.score
+
+
+def test_without_time_for_more_there_is_a_network_of_all_tomograms_with_the_thresholds_it_started_with(
+    labelled_runs: Path, tmp_path: Path, start: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = tune(labelled_runs, tmp_path / "tuned", start, 0.001)
+    assert result.score is None
+    assert "no time to leave tomograms out" in caplog.text
+    model = load_unet(result.model)
+    assert model.thresholds == THRESHOLDS
+    before = load_unet(start).network.state_dict()
+    assert any(not torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
+
+
+def test_an_interrupted_fine_tuning_goes_on_and_ends_as_an_unbroken_one(
+    labelled_runs: Path, tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = tune(labelled_runs, tmp_path / "unbroken", start, 600)
+    genuine, begun = side_by_side.train_unet, []
+
+    def interrupted(data: tuple[str, ...], output: Path, **options: object) -> Path:
+        begun.append(output.name)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return genuine(data, output, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(side_by_side, "train_unet", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(labelled_runs, tmp_path / "tuned", start, 600)
+    assert load_unet(tmp_path / "tuned" / "unet3d").thresholds == THRESHOLDS  # there already, should this be all
+    result = tune(labelled_runs, tmp_path / "tuned", start, 600)
+    assert begun == ["all", begun[1], begun[2], begun[2], begun[4]]
+    assert result.left_out == unbroken.left_out
+    one, other = load_unet(result.model), load_unet(unbroken.model)
+    np.testing.assert_allclose(one.thresholds, other.thresholds)
+    for name, value in one.network.state_dict().items():
+        torch.testing.assert_close(value, other.network.state_dict()[name])
+
+
+def test_a_training_is_not_begun_that_would_not_end_in_time_but_the_first_always_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+
+    def slow(data: tuple[str, ...], output: Path, **options: object) -> None:
+        trained.append(output.name)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(side_by_side, "train_unet", slow)
+    first = Training(
+        name="first",
+        data=(),
+        output=tmp_path / "first",
+        length=TrainingLength(),
+        crops=CROPS,
+        preset="half",
+        start_from=None,
+        seed=0,
+    )
+    trainings = [first, *(replace(first, name=name, output=tmp_path / name) for name in ("second", "third"))]
+    late = time.monotonic() - 1.0
+    assert [t.name for t in train_side_by_side(trainings, [CPU], late, 0.0, progress=False)] == ["first"]
+    soon = time.monotonic() + 0.8
+    assert [t.name for t in train_side_by_side(trainings, [CPU], soon, 0.1, progress=False)] == ["first", "second"]
+    assert trained == ["first", "first", "second"]
+
+
+def test_thresholds_that_pick_in_a_tomogram_were_fitted_on_the_others() -> None:
+    at = np.array([[100.0, 200.0, 300.0]])
+
+    def picks(score: float) -> Picks:
+        return Picks(position_zyx_angstrom=at, label=np.array([3]), score=np.array([score]))
+
+    truth = {name: picks(1.0) for name in "abc"}
+    candidates = {"a": picks(0.9), "b": picks(0.8), "c": picks(0.3)}
+    found = finetune._picks_by_others_thresholds(candidates, truth)
+    assert {name: len(picks) for name, picks in found.items()} == {"a": 1, "b": 1, "c": 0}
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.0, "must be positive"), (-1.0, "must be positive")])
+def test_a_time_limit_must_be_positive(labelled_runs: Path, tmp_path: Path, seconds: float, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        fine_tune([labelled_runs], tmp_path / "tuned", time_limit_seconds=seconds)
+
+
+def test_one_tomogram_is_too_few(labelled_runs: Path, tmp_path: Path) -> None:
+    (one, *_) = find_labelled_runs([labelled_runs])
+    with pytest.raises(InputError, match="two labelled runs or more"):
+        fine_tune([one.tomogram_path], tmp_path / "tuned", time_limit_seconds=10)
+
+
+def test_a_rehearsal_tells_the_time_of_a_step(labelled_runs: Path) -> None:
+    volumes = [load_labelled_volume(run) for run in find_labelled_runs([labelled_runs])]
+    began = time.monotonic()
+    step = seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, device=CPU, most_seconds=10.0)
+    assert 0 < 6 * step < time.monotonic() - began
+    assert seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, device=CPU, most_seconds=0.0) > 0

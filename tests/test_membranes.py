@@ -1,0 +1,132 @@
+"""Closed membranes and the carbon film."""
+
+import numpy as np
+import pytest
+
+from kaggle_cryoet.simulation.carbon import EDGE_VOXELS, CarbonFilm, add_carbon_film, draw_carbon_film
+from kaggle_cryoet.simulation.membranes import (
+    HEADGROUP_DENSITY,
+    LEAFLET_OFFSET_ANGSTROM,
+    LEAFLET_SIGMA_ANGSTROM,
+    RIPPLES,
+    Vesicle,
+    add_vesicle,
+    draw_vesicle,
+)
+from kaggle_cryoet.simulation.placement import Slab
+
+SHAPE = (44, 52, 60)
+VOXEL = 10.0
+
+
+def sphere(radius: float = 15.0, flattening: float = 1.0, ripple: float = 0.0) -> Vesicle:
+    rng = np.random.default_rng(0)
+    return Vesicle(
+        centre_zyx=np.array([21.3, 26.1, 29.7]),
+        radius_voxels=radius,
+        flattening=flattening,
+        ripple_wave=rng.normal(0, 1.6, (RIPPLES, 3)),
+        ripple_phase=rng.uniform(0, 6, RIPPLES),
+        ripple_amplitude=np.full(RIPPLES, ripple),
+        strength=1.0,
+    )
+
+
+def drawn(vesicle: Vesicle) -> np.ndarray:
+    density = np.zeros(SHAPE, dtype=np.float32)
+    add_vesicle(density, vesicle, VOXEL)
+    return density
+
+
+def film(**changes: float) -> CarbonFilm:
+    values: dict[str, float] = {
+        "hole_radius_voxels": 40.0,
+        "bottom_voxels": 10.0,
+        "thickness_voxels": 12.0,
+        "rim_voxels": 5.0,
+        "rim_strength": 2.0,
+        "density": 0.5,
+        "roughness": 0.0,
+    }
+    return CarbonFilm(hole_centre_yx=(20.0, 10.0), **(values | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ripple", [0.0, 0.03])
+def test_bilayer_is_two_gaussian_leaflets_about_the_membrane(ripple: float) -> None:
+    vesicle = sphere(ripple=ripple)
+    grid = np.stack(np.indices(SHAPE), axis=-1).reshape(-1, 3).astype(float)
+    outside = vesicle.outside(grid) * VOXEL
+    leaflets = sum(
+        np.exp(-0.5 * ((outside + side * LEAFLET_OFFSET_ANGSTROM) / LEAFLET_SIGMA_ANGSTROM) ** 2) for side in (-1, 1)
+    )
+    np.testing.assert_allclose(drawn(vesicle).ravel(), HEADGROUP_DENSITY * leaflets, atol=3e-4)
+
+
+def test_distance_to_a_round_membrane_is_that_of_a_sphere() -> None:
+    points = np.random.default_rng(1).uniform(0, 44, (200, 3))
+    expected = np.linalg.norm(points - [21.3, 26.1, 29.7], axis=1) - 15.0
+    np.testing.assert_allclose(sphere().outside(points), expected, atol=1e-6)
+
+
+def test_flattened_vesicle_keeps_its_width_and_loses_height() -> None:
+    mass = drawn(sphere(flattening=0.6))
+    z, y, x = (np.flatnonzero(mass.sum(axis=axes) > 0.5) for axes in ((1, 2), (0, 2), (0, 1)))
+    assert np.ptp(z) == pytest.approx(0.6 * 30 + 4, abs=4)
+    assert np.ptp(y) == pytest.approx(34, abs=3)
+    assert np.ptp(x) == pytest.approx(34, abs=3)
+
+
+def test_vesicle_beyond_the_border_is_cut_off() -> None:
+    vesicle = sphere(radius=30.0)
+    density = drawn(vesicle)
+    assert density.max() > 0.3
+    assert np.isfinite(density).all()
+
+
+def test_drawn_vesicles_stay_in_the_ice_however_large() -> None:
+    slab = Slab(shape_zyx=(100, 300, 310), thickness_voxels=60, slope_yx=(0, 0), offset_voxels=5)
+    rng = np.random.default_rng(2)
+    for vesicle in (draw_vesicle(slab, VOXEL, rng) for _ in range(50)):
+        half = vesicle.radius_voxels * vesicle.flattening
+        assert half <= 0.45 * 60 + 1e-9
+        assert abs(vesicle.centre_zyx[0] - 55) + half <= 30 + 0.1 * half + 1
+        assert 12 <= vesicle.radius_voxels <= 140
+
+
+def test_film_lies_outside_the_hole_between_its_faces_with_a_denser_rim() -> None:
+    density = np.zeros((30, 70, 90), dtype=np.float32)
+    add_carbon_film(density, film(), np.random.default_rng(0))
+    rows, columns = np.indices((70, 90))
+    outside = np.hypot(rows - 20, columns - 10) - 40
+    assert not density[:10].any()
+    assert not density[23:].any()
+    assert not density[:, outside < -EDGE_VOXELS / 2].any()
+    np.testing.assert_allclose(density[15][outside > 30], 0.5, rtol=0.01)
+    rim = (outside > 2) & (outside < 3)
+    np.testing.assert_allclose(density[15][rim], 0.5 * (1 + np.exp(-outside[rim] / 5)), rtol=1e-4)
+
+
+def test_roughness_is_the_relative_spread_of_the_film() -> None:
+    density = np.zeros((30, 70, 90), dtype=np.float32)
+    add_carbon_film(density, film(roughness=0.3, rim_strength=1.0), np.random.default_rng(0))
+    flat = density[12:20, :, 70:]
+    assert flat.mean() == pytest.approx(0.5, rel=0.02)
+    assert flat.std() / flat.mean() == pytest.approx(0.3, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("position", "expected"),
+    [((15.0, 20.0, 70.0), True), ((15.0, 20.0, 10.0), False), ((2.0, 20.0, 70.0), False), ((28.0, 20.0, 70.0), False)],
+)
+def test_film_knows_what_touches_it(position: tuple[float, float, float], expected: bool) -> None:
+    assert film().touches(np.array(position), 5.0) is expected
+    assert film().touches(np.array([4.0, 20.0, 70.0]), 7.0)
+
+
+def test_drawn_film_leaves_the_middle_of_the_field_free() -> None:
+    slab = Slab(shape_zyx=(100, 300, 310), thickness_voxels=60, slope_yx=(0, 0), offset_voxels=0)
+    rng = np.random.default_rng(3)
+    for carbon in (draw_carbon_film(slab, rng) for _ in range(50)):
+        assert not carbon.touches(np.array([50.0, 150.0, 155.0]), 13.0)
+        assert carbon.bottom_voxels >= 20
+        assert carbon.bottom_voxels + carbon.thickness_voxels <= 80

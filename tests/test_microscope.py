@@ -1,0 +1,256 @@
+"""From density to recording to volumes: transfer, missing wedge, noise, the four reconstructions."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.simulation import denoise
+from kaggle_cryoet.simulation.denoise import background_spread, compress, core, fade_border, finish
+from kaggle_cryoet.simulation.microscope import (
+    RADIAL_MAXIMUM,
+    RADIAL_SAMPLES,
+    TiltSeries,
+    contrast_transfer,
+    draw_tilt_series,
+    padded_spectrum,
+    record,
+)
+from kaggle_cryoet.simulation.nuisances import TRAINING, Nuisances
+from kaggle_cryoet.simulation.reconstruction import TOMOGRAM_TYPES, deconvolution, reconstruct, reconstruct_types
+
+SHAPE = (40, 56, 72)
+VOXEL = 10.0
+
+
+def nuisances(**changes: float | bool) -> Nuisances:
+    drawn = TRAINING.draw(np.random.default_rng(0))
+    return replace(drawn, **({"tilt_offset_degree": 0.0, "dropped_tilts": 0.0} | changes))  # type: ignore[arg-type]
+
+
+def ball(shape: tuple[int, int, int] = SHAPE, radius: float = 4.0) -> np.ndarray:
+    rows = np.indices(shape)
+    distance = np.sqrt(sum((axis - length // 2) ** 2 for axis, length in zip(rows, shape, strict=True)))
+    return (0.8 / (1 + np.exp(2 * (distance - radius)))).astype(np.float32)
+
+
+def plain_series(angles_degree: np.ndarray, **changes: object) -> TiltSeries:
+    """Perfect transfer, no shift, the exact ramp."""
+    count = len(angles_degree)
+    step = float(np.radians(np.diff(angles_degree).mean())) if count > 1 else 0.05
+    values: dict[str, object] = {
+        "angle_radian": np.radians(angles_degree),
+        "transfer": np.ones((count, RADIAL_SAMPLES), dtype=np.float32),
+        "noise": np.ones(count, dtype=np.float32),
+        "shift_voxels": np.zeros((count, 2)),
+        "step_radian": step,
+        "ramp_exponent": 1.0,
+        "voxel_angstrom": VOXEL,
+    }
+    return TiltSeries(**(values | changes))  # type: ignore[arg-type]
+
+
+def angle_of_spectrum(spectrum: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """`(z, x)` angle to the x axis in degrees, and distance from the origin in cycles per voxel."""
+    kz, kx = np.fft.fftfreq(len(spectrum))[:, None], (np.arange(spectrum.shape[2]) / width)[None]
+    return np.degrees(np.arctan2(np.abs(kz), kx)), np.hypot(kz, kx)
+
+
+def test_first_zero_of_the_transfer_function_is_where_the_formula_says() -> None:
+    defocus, amplitude, wavelength, aberration = 25000.0, 0.1, 0.0197, 2.7e7
+    frequency = np.linspace(1e-3, 0.06, 200_001)
+    ctf = contrast_transfer(frequency, defocus, amplitude)
+    found = frequency[np.flatnonzero(np.diff(np.sign(ctf)))[0]]
+    # pi * lambda * defocus * s - pi / 2 * Cs * lambda^3 * s^2 + asin(A) = pi, for s the square of the frequency
+    s = np.roots([-0.5 * aberration * wavelength**3, wavelength * defocus, np.arcsin(amplitude) / np.pi - 1])
+    assert found == pytest.approx(np.sqrt(s.min()), abs=1e-6)
+    assert contrast_transfer(np.zeros(1), defocus, amplitude)[0] == pytest.approx(amplitude)
+
+
+def test_tilt_series_is_symmetric_in_steps_and_damped_at_high_tilt() -> None:
+    series = draw_tilt_series(
+        nuisances(tilt_range_degree=45.0, tilt_step_degree=3.0, phase_flipped=True), VOXEL, np.random.default_rng(1)
+    )
+    np.testing.assert_allclose(np.degrees(series.angle_radian), np.arange(-45, 46, 3), atol=1e-9)
+    low, high = np.abs(series.transfer[15]).sum(), np.abs(series.transfer[0]).sum()
+    assert high < 0.8 * low
+    assert series.noise[15] == 1.0
+    assert series.noise[0] < 1.0
+
+
+def test_dropped_images_are_missing_but_never_the_untilted_one() -> None:
+    series = draw_tilt_series(nuisances(dropped_tilts=1.0), VOXEL, np.random.default_rng(1))
+    np.testing.assert_array_equal(series.angle_radian, [0.0])
+
+
+def test_phase_flipping_leaves_no_negative_transfer_but_beside_the_zeros() -> None:
+    settings = {"defocus_angstrom": 45000.0}
+    flipped, plain = (
+        draw_tilt_series(nuisances(**settings, phase_flipped=flip), VOXEL, np.random.default_rng(2)).transfer[:, :500]
+        for flip in (True, False)
+    )
+    assert plain.min() < -0.2
+    assert flipped.min() > -0.15
+    np.testing.assert_allclose(np.abs(flipped), np.abs(plain), atol=1e-6)
+
+
+def test_nothing_is_recorded_outside_the_tilt_range() -> None:
+    density = np.random.default_rng(3).random(SHAPE, dtype=np.float32)
+    recording = record(density, plain_series(np.arange(-45, 46, 3.0)), nuisances(), np.random.default_rng(0))
+    angle, radius = angle_of_spectrum(recording.signal, SHAPE[2])
+    # a plane is as wide as a voxel of the spectrum, which widens the range near the origin
+    outside = radius * np.sin(np.radians(angle - 45).clip(0)) * recording.depth > 1
+    assert outside.mean() > 0.3
+    assert np.abs(recording.signal[np.broadcast_to(outside[:, None], recording.signal.shape)]).max() == 0
+    inside = (angle < 44) & (radius > 0.02) & (radius < 0.08)
+    assert (np.abs(recording.signal[np.broadcast_to(inside[:, None], recording.signal.shape)]) > 0).mean() > 0.9
+
+
+def test_untilted_image_is_the_projection_of_the_density() -> None:
+    density = ball()
+    recording = record(
+        density, plain_series(np.zeros(1), ramp_exponent=0.0), nuisances(signal_per_noise=0.3), np.random.default_rng(0)
+    )
+    image = np.fft.irfft2(recording.signal[0], s=SHAPE[1:])
+    np.testing.assert_allclose(image, -density.sum(axis=0), atol=1e-4)
+    assert not recording.signal[1:].any()
+
+
+def test_exact_ramp_gives_the_density_back_when_all_tilts_are_there() -> None:
+    shape = (48, 48, 48)
+    density = ball(shape)
+    series = plain_series(np.arange(-89.5, 90, 1.0))
+    signal = record(density, series, nuisances(signal_per_noise=0.3), np.random.default_rng(0)).signal
+    depth = len(signal)
+    volume = -np.fft.irfftn(signal, s=(depth, 48, 48), axes=(0, 1, 2))[:48]
+    inside = density > 0.1
+    assert np.corrcoef(volume[inside], density[inside])[0, 1] > 0.97
+    assert volume[inside].sum() / density[inside].sum() == pytest.approx(1.0, abs=0.15)
+
+
+def test_shifted_images_shift_the_recorded_density() -> None:
+    shift = np.tile([3.0, -2.0], (1, 1))
+    density = ball()
+    recording = record(
+        density,
+        plain_series(np.zeros(1), ramp_exponent=0.0, shift_voxels=shift),
+        nuisances(signal_per_noise=0.3),
+        np.random.default_rng(0),
+    )
+    image = -np.fft.irfft2(recording.signal[0], s=SHAPE[1:])
+    assert np.unravel_index(image.argmax(), image.shape) == (SHAPE[1] // 2 + 3, SHAPE[2] // 2 - 2)
+
+
+def test_transfer_acts_on_the_frequency_within_each_image() -> None:
+    density = ball()
+    transfer = np.linspace(0, RADIAL_MAXIMUM, RADIAL_SAMPLES, dtype=np.float32)[None]
+    series = plain_series(np.zeros(1), ramp_exponent=0.0, transfer=transfer)
+    signal = record(density, series, nuisances(signal_per_noise=0.3), np.random.default_rng(0)).signal[0]
+    whole = padded_spectrum(density)[0]
+    frequency = np.hypot(np.fft.fftfreq(SHAPE[1])[:, None], np.arange(SHAPE[2] // 2 + 1)[None] / SHAPE[2])
+    np.testing.assert_allclose(signal, -whole * frequency, atol=1e-3)
+
+
+def test_particles_are_dark_in_every_reconstruction_and_all_have_the_shape_of_the_density() -> None:
+    density = ball(radius=6.0)
+    settings = nuisances(signal_per_noise=30.0, defocus_angstrom=25000.0, phase_flipped=True)
+    rng = np.random.default_rng(4)
+    series = draw_tilt_series(settings, VOXEL, rng)
+    volumes = reconstruct_types(density, series, settings, rng, TOMOGRAM_TYPES)
+    assert tuple(volumes) == TOMOGRAM_TYPES
+    inside = density > 0.6
+    for volume in volumes.values():
+        assert volume.shape == SHAPE
+        assert volume.dtype == np.float32
+        assert volume[inside].mean() < volume.mean() - 3 * np.abs(volume[:, :10]).mean()
+    np.testing.assert_array_equal(
+        volumes["denoised"],
+        reconstruct(density, *_again(settings)),
+    )
+
+
+def _again(settings: Nuisances) -> tuple[TiltSeries, Nuisances, np.random.Generator]:
+    rng = np.random.default_rng(4)
+    return draw_tilt_series(settings, VOXEL, rng), settings, rng
+
+
+def test_wedge_of_each_reconstruction_is_as_empty_as_it_should_be() -> None:
+    settings = nuisances(leakage=0.1, wedge_filled=0.8, tilt_range_degree=45.0, alignment_error_angstrom=0.0)
+    rng = np.random.default_rng(5)
+    density = rng.random((64, 64, 80), dtype=np.float32) - 0.5
+    series = draw_tilt_series(settings, VOXEL, rng)
+    volumes = reconstruct_types(density, series, settings, rng, TOMOGRAM_TYPES)
+    share = {}
+    for name, volume in volumes.items():
+        window = np.hanning(64)[:, None, None] * np.hanning(80)
+        power = (np.abs(np.fft.rfftn(volume * window)) ** 2).mean(axis=1)[:, None]
+        angle, radius = angle_of_spectrum(power, 80)
+        band = (radius > 0.1) & (radius < 0.25)
+        share[name] = power[:, 0][band & (angle > 60)].mean() / power[:, 0][band & (angle < 35)].mean()
+    assert share["wbp"] < 1e-3
+    assert share["ctfdeconvolved"] < 1e-3
+    assert 1e-3 < share["denoised"] < 0.1
+    assert share["isonetcorrected"] > share["denoised"]
+
+
+def test_raw_reconstruction_is_noisier_than_the_denoised_one() -> None:
+    settings = nuisances(raw_noise=3.0, signal_per_noise=0.0)
+    volumes = reconstruct_types(np.zeros(SHAPE, np.float32), *_again(settings), ("wbp", "denoised"))
+    assert volumes["wbp"].std() > 3 * volumes["denoised"].std()
+
+
+def test_deconvolution_is_the_wiener_filter_of_its_source() -> None:
+    frequency = np.linspace(0.001, 0.05, 40)
+    gain = deconvolution(frequency, 30000.0, 0.1, flipped=False)
+    ctf = contrast_transfer(frequency, 30000.0, 0.1)
+    ratio = 1000 * np.exp(-100 * frequency) * (1 - np.exp(-0.5 * (frequency * 2000) ** 2))
+    np.testing.assert_allclose(gain, (ctf / (ctf**2 + 1 / ratio)) / np.abs(ctf / (ctf**2 + 1 / ratio)).max())
+    assert (deconvolution(frequency, 30000.0, 0.1, flipped=True) >= 0).all()
+
+
+@pytest.mark.parametrize("types", [(), ("denoised", "denoised"), ("raw",)])
+def test_unknown_or_repeated_types_are_refused(types: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="expected one or more of the tomogram types denoised"):
+        reconstruct_types(np.zeros(SHAPE, np.float32), *_again(nuisances()), types)
+
+
+def test_coring_weakens_weak_amplitudes_and_keeps_strong_ones() -> None:
+    rng = np.random.default_rng(6)
+    volume = rng.normal(size=SHAPE).astype(np.float32)
+    volume[10, 20, 30] = -30.0
+    before = volume.copy()
+    core(volume, 0.5)
+    weak = np.abs(before) < 0.5
+    np.testing.assert_allclose(volume[weak], 0.5 * before[weak], rtol=1e-5)
+    assert volume[10, 20, 30] == -30.0
+
+
+def test_compression_bends_bright_and_dark_amplitudes_only() -> None:
+    volume = np.random.default_rng(7).normal(size=SHAPE).astype(np.float32)
+    volume[0, 0, :4] = [10.0, -10.0, 1.0, -2.0]
+    spread = background_spread(volume)
+    before = volume.copy()
+    compress(volume, 0.75, 0.5)
+    bright, dark = denoise.BRIGHT_SPREADS * spread, denoise.DARK_SPREADS * spread
+    assert volume[0, 0, 0] == pytest.approx(bright + 0.25 * (10 - bright), rel=1e-5)
+    assert volume[0, 0, 1] == pytest.approx(-dark * (10 / dark) ** 0.5, rel=1e-5)
+    kept = (before <= bright) & (before >= -dark)
+    np.testing.assert_array_equal(volume[kept], before[kept])
+
+
+def test_border_fades_at_one_edge_in_y_only() -> None:
+    volume = np.ones((4, 200, 90), dtype=np.float32)
+    fade_border(volume, np.random.default_rng(0))
+    assert volume.min() >= 0.1
+    np.testing.assert_allclose(volume[:, 60:140], 1.0, atol=1e-3)
+    assert min(volume[0, 0].mean(), volume[0, -1].mean()) < 0.95
+
+
+@pytest.mark.parametrize("tomogram_type", TOMOGRAM_TYPES)
+def test_finished_volume_has_mean_zero_and_the_spread_asked_for(tomogram_type: str) -> None:
+    volume = (np.random.default_rng(8).normal(size=SHAPE) + 0.3).astype(np.float32)
+    settings = nuisances(background_spread=4.3e-6)
+    finished = finish(volume, settings, np.random.default_rng(0), tomogram_type=tomogram_type)
+    assert abs(finished.mean(dtype=np.float64)) < 1e-11
+    assert background_spread(finished) == pytest.approx(4.3e-6, rel=1e-4)

@@ -1,0 +1,28 @@
+"""The weights in the package find particles in a tomogram that no network was trained on."""
+
+from pathlib import Path
+
+import pytest
+
+from kaggle_cryoet.jobs import SHIPPED_WEIGHTS, UNET_FOLDER, dry_run
+from kaggle_cryoet.models.store import load_unet
+from kaggle_cryoet.simulation.dataset import simulate
+
+NEVER_TRAINED_ON = 990_001
+
+
+def test_the_shipped_model_says_where_it_comes_from() -> None:
+    provenance = load_unet(SHIPPED_WEIGHTS / UNET_FOLDER).provenance
+    assert provenance["training_runs"]
+    assert not set(provenance["training_runs"]) & set(provenance["validation_runs"])
+    assert not any(f"_{NEVER_TRAINED_ON}_" in run for run in provenance["training_runs"])
+
+
+@pytest.mark.slow
+def test_the_shipped_weights_find_large_and_small_particles(tmp_path: Path) -> None:
+    counts = {"apo-ferritin": 8, "ribosome": 6, "virus-like-particle": 3, "thyroglobulin": 6, "beta-galactosidase": 4}
+    simulate(tmp_path / "train", runs=2, shape_zyx=(96, 160, 192), seed=NEVER_TRAINED_ON, counts=counts)
+    _, score, _ = dry_run(tmp_path / "train", output=tmp_path / "result", device="cpu")
+    assert score.particles["ribosome"].recall >= 0.75
+    assert score.particles["apo-ferritin"].recall >= 0.5
+    assert score.score >= 0.4

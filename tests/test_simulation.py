@@ -1,0 +1,231 @@
+"""Sets of simulated runs: the competition's layout, seeds, interruptions, requests that cannot be met."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
+from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.simulation import dataset
+from kaggle_cryoet.simulation.beads import load_bead_model, render
+from kaggle_cryoet.simulation.dataset import simulate, simulate_tomogram, simulate_tomograms
+from kaggle_cryoet.simulation.user_maps import fit_user_maps
+from kaggle_cryoet.tomogram import read_tomogram
+
+SHAPE = (40, 56, 72)
+COUNTS = {"apo-ferritin": 2, "ribosome": 1}
+
+
+def files_in(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def make(directory: Path, **changes: object) -> list[str]:
+    request: dict[str, object] = {"runs": 2, "shape_zyx": SHAPE, "seed": 7, "counts": COUNTS}
+    return simulate(directory, **(request | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("simulated") / "set"
+    assert make(directory) == ["SIM_7_0", "SIM_7_1"]
+    return directory
+
+
+def test_a_set_has_the_layout_of_the_competition_and_reads_back(made: Path) -> None:
+    assert {path.name for path in made.iterdir()} == {"static", "overlay", "provenance"}
+    for root in (made, made / "static", made / "static" / "ExperimentRuns"):
+        assert [run.name for run in find_runs(root)] == ["SIM_7_0", "SIM_7_1"]
+    for run in find_runs(made):
+        spacing = made / "static" / "ExperimentRuns" / run.name / "VoxelSpacing10.000"
+        assert run.tomogram_path == spacing / "denoised.zarr"
+        assert [path.name for path in spacing.parent.iterdir()] == ["VoxelSpacing10.000"]
+        assert sorted(path.name for path in run.tomogram_path.iterdir()) == [".zattrs", ".zgroup", "0", "1", "2"]
+        tomogram = read_tomogram(run)
+        assert tomogram.data.shape == SHAPE
+        assert tomogram.voxel_angstrom == pytest.approx(CZII_VOXEL_ANGSTROM)
+        assert run.picks_directory == made / "overlay" / "ExperimentRuns" / run.name / "Picks"
+        assert sorted(path.stem for path in run.picks_directory.iterdir()) == sorted(PARTICLE_NAMES)
+        picks = read_copick(run.picks_directory)
+        assert np.bincount(picks.label, minlength=6).tolist() == [2, 0, 0, 1, 0, 0]
+        assert picks.orientation_zyx is not None
+
+
+def test_what_is_read_back_is_what_was_simulated(made: Path) -> None:
+    tomogram, picks, nuisances = simulate_tomogram("SIM_7_1", seed=(7, 1), shape_zyx=SHAPE, counts=COUNTS)
+    run = find_runs(made)[1]
+    np.testing.assert_array_equal(read_tomogram(run).data, tomogram.data)
+    assert run.picks_directory is not None
+    stored = read_copick(run.picks_directory)
+    np.testing.assert_allclose(stored.position_zyx_angstrom, picks.position_zyx_angstrom, atol=6e-4)
+    provenance = json.loads((made / "provenance" / "SIM_7_1.json").read_text())
+    assert provenance["nuisances"]["defocus_angstrom"] == nuisances.defocus_angstrom
+    assert provenance["number"] == 1
+
+
+def test_same_seed_gives_the_same_bytes_and_others_differ(made: Path, tmp_path: Path) -> None:
+    make(tmp_path / "again")
+    assert files_in(tmp_path / "again") == files_in(made)
+    make(tmp_path / "other", seed=8)
+    runs = [*find_runs(made), *find_runs(tmp_path / "other")]
+    volumes = [read_tomogram(run).data for run in runs]
+    picks = [read_copick(run.picks_directory).position_zyx_angstrom for run in runs if run.picks_directory is not None]
+    for first in range(4):
+        for second in range(first):
+            assert np.corrcoef(volumes[first].ravel(), volumes[second].ravel())[0, 1] < 0.7  # both may see carbon
+            assert np.abs(picks[first] - picks[second]).max() > 10.0
+
+
+def test_a_longer_set_begins_with_the_same_runs_and_leaves_them_alone(made: Path, tmp_path: Path) -> None:
+    make(tmp_path, runs=1)
+    before = {name: path.stat().st_mtime_ns for name, path in _paths(tmp_path).items()}
+    make(tmp_path, runs=2)
+    assert files_in(tmp_path) == files_in(made)
+    assert before.items() <= {name: path.stat().st_mtime_ns for name, path in _paths(tmp_path).items()}.items()
+
+
+def _paths(directory: Path) -> dict[str, Path]:
+    return {str(path): path for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("interrupted", ["write_tomogram", "write_copick"])
+def test_interruption_leaves_whole_runs_only_and_the_same_call_completes_the_set(
+    interrupted: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine: Callable[..., None] = getattr(dataset, interrupted)
+    calls = []
+
+    def break_second(*arguments: object) -> None:
+        calls.append(arguments)
+        genuine(*arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(dataset, interrupted, break_second)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path)
+    assert [run.name for run in find_runs(tmp_path)] == ["SIM_7_0"]
+    assert not list(tmp_path.rglob("*SIM_7_1*"))
+    assert not (tmp_path / ".unfinished").exists()
+    monkeypatch.undo()
+    make(tmp_path)
+    assert files_in(tmp_path) == files_in(made)
+
+
+def test_leftovers_of_a_killed_process_are_no_runs_and_are_cleared(made: Path, tmp_path: Path) -> None:
+    spacing = tmp_path / ".unfinished" / "static" / "SIM_7_0" / "VoxelSpacing10.000"
+    spacing.mkdir(parents=True)
+    (spacing / "denoised.zarr").mkdir()
+    (tmp_path / "overlay" / "ExperimentRuns" / "SIM_7_0" / "Picks").mkdir(parents=True)
+    make(tmp_path)
+    assert files_in(tmp_path) == files_in(made)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"counts": {"virus-like-particle": 500}}, "at most 35 % fit"),
+        ({"counts": {"virus": 1}}, "unknown particle 'virus'; expected one of apo-ferritin"),
+        ({"counts": {"ribosome": -1}}, "number of ribosome that is not negative, got -1"),
+        ({"bead_models": {"virus": None}}, "unknown particle 'virus'"),
+        ({"shape_zyx": (20, 56, 72)}, r"edges of 32 voxels or more to hold particles, got \(20, 56, 72\)"),
+        ({"runs": 0}, "got 0 runs and seed 7"),
+        ({"seed": -1}, "got 2 runs and seed -1"),
+        ({"setting": "easy"}, "unknown setting 'easy'; expected one of training, shifted"),
+        ({"tomogram_types": ("raw",)}, "expected one or more of the tomogram types denoised"),
+        ({"counts": None, "picks": []}, "expected the picks of one run or more, got none"),
+    ],
+)
+def test_impossible_requests_are_refused_and_leave_nothing(
+    changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make(tmp_path / "set", **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_with_something_else_is_refused_and_left_as_it_was(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"is not empty and holds something else: notes\.txt"):
+        make(tmp_path)
+    assert files_in(tmp_path) == {"notes.txt": b"mine"}
+    with pytest.raises(InputError, match="is a file; expected a directory"):
+        make(tmp_path / "notes.txt")
+    before = files_in(made)
+    for changes in ({"counts": {"ribosome": 1}}, {"shape_zyx": (44, 56, 72)}, {"setting": "shifted"}):
+        with pytest.raises(InputError, match="holds run SIM_7_0 of another request; choose an empty directory"):
+            make(made, **changes)
+    with pytest.raises(InputError, match="another request"):
+        make(made, seed=9)
+    assert files_in(made) == before
+
+
+def test_other_reconstructions_show_the_same_specimen(tmp_path: Path) -> None:
+    types = ("wbp", "denoised", "isonetcorrected", "ctfdeconvolved")
+    make(tmp_path, runs=1, tomogram_types=types)
+    volumes = {name: read_tomogram(find_runs(tmp_path, tomogram_type=name)[0]).data for name in types}
+    alone, _, _ = simulate_tomogram("SIM_7_0", seed=(7, 0), shape_zyx=SHAPE, counts=COUNTS)
+    np.testing.assert_array_equal(volumes["denoised"], alone.data)
+    for name in types:
+        assert np.corrcoef(volumes[name].ravel(), volumes["denoised"].ravel())[0, 1] > 0.15
+    assert not np.array_equal(volumes["wbp"], volumes["ctfdeconvolved"])
+
+
+def test_given_picks_are_kept_to_the_bit_and_runs_go_through_them_in_turn(tmp_path: Path) -> None:
+    picks = [
+        Picks(
+            position_zyx_angstrom=np.array([[200.0, 250.0, offset], [220.0, 420.0, 520.0]]),
+            label=np.array([label_of("ribosome"), label_of("apo-ferritin")]),
+        )
+        for offset in (180.0, 200.0)
+    ]
+    make(tmp_path, runs=3, counts=None, picks=picks)
+    for number, run in enumerate(find_runs(tmp_path)):
+        assert run.picks_directory is not None
+        stored = read_copick(run.picks_directory)
+        expected = picks[number % 2].position_zyx_angstrom[[1, 0]]
+        np.testing.assert_allclose(stored.position_zyx_angstrom, expected)
+        assert stored.orientation_zyx is not None
+
+
+def test_particles_are_dark_at_their_picks() -> None:
+    tomograms, picks, _ = simulate_tomograms("dark", seed=5, shape_zyx=(48, 90, 100), counts={"ribosome": 4})
+    volume = tomograms["denoised"].data
+    index = np.round(picks.position_zyx_angstrom / CZII_VOXEL_ANGSTROM).astype(int)
+    rows = np.stack(np.indices(volume.shape), axis=-1)
+    at_picks = [volume[np.linalg.norm(rows - centre, axis=-1) < 7].mean() for centre in index]
+    assert max(at_picks) < -0.5 * volume.std()
+
+
+def test_a_users_map_takes_the_place_of_the_structure(tmp_path: Path) -> None:
+    model = load_bead_model("apo-ferritin")
+    bar = np.zeros((20, 22, 24), dtype=np.float32)
+    bar[8:12, 9:13, 3:21] = 1.0
+    with mrcfile.new(tmp_path / "bar.mrc") as file:
+        file.set_data(bar)
+        file.voxel_size = 10.0
+    models = fit_user_maps({"apo-ferritin": tmp_path / "bar.mrc"})
+    fitted = models["apo-ferritin"]
+    assert fitted.mass.sum() == pytest.approx(model.mass.sum())
+    rendered = render(fitted, np.eye(3), bar.shape, 10.0, (9.5, 10.5, 11.5))
+    assert np.corrcoef(rendered.ravel(), bar.ravel())[0, 1] > 0.95
+    with_map, plain = (
+        simulate_tomogram("map", seed=3, shape_zyx=SHAPE, counts={"apo-ferritin": 1}, bead_models=chosen)[0].data
+        for chosen in (models, None)
+    )
+    assert not np.array_equal(with_map, plain)
+
+
+def test_maps_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown particle 'bar'"):
+        fit_user_maps({"bar": tmp_path / "bar.mrc"})
+    (tmp_path / "broken.mrc").write_bytes(b"not a map")
+    with pytest.raises(InputError, match=r"broken\.mrc: cannot be read as an MRC map"):
+        fit_user_maps({"ribosome": tmp_path / "broken.mrc"})

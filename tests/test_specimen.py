@@ -1,0 +1,228 @@
+"""The specimen: what is labelled, where it is, and that nothing else is laid into it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.geometry import angstrom_to_index
+from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
+from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.simulation.beads import load_bead_model, render
+from kaggle_cryoet.simulation.lysate import Beads, aggregate, cargo, filament, globules, gold, scattered
+from kaggle_cryoet.simulation.nuisances import TRAINING, Nuisances, Uniform
+from kaggle_cryoet.simulation.placement import Slab
+from kaggle_cryoet.simulation.population import HABITS, REAL_SHAPE_ZYX, draw_counts
+from kaggle_cryoet.simulation.specimen import Specimen, draw_specimen
+
+SHAPE = (40, 56, 72)
+VOXEL = 10.0
+SLAB = Slab(shape_zyx=SHAPE, thickness_voxels=30, slope_yx=(0.0, 0.0), offset_voxels=0.0)
+CLEAN = {
+    "lysate_per_cubic_micrometre": 0.0,
+    "distractors_per_cubic_micrometre": 0.0,
+    "aggregates_per_cubic_micrometre": 0.0,
+    "vesicles_per_cubic_micrometre": 0.0,
+    "filaments_per_cubic_micrometre": 0.0,
+    "gold_per_cubic_micrometre": 0.0,
+    "contaminations_per_square_micrometre": 0.0,
+    "carbon_edge": False,
+    "ice_thickness_angstrom": 300.0,
+    "ice_offset": 0.0,
+    "ice_slope_y": 0.0,
+    "ice_slope_x": 0.0,
+}
+"""Nothing but labelled particles."""
+
+
+def nuisances(seed: int = 0, **changes: float | bool) -> Nuisances:
+    return replace(TRAINING.draw(np.random.default_rng(seed)), **changes)  # type: ignore[arg-type]
+
+
+def specimen(counts: dict[str, int], seed: int = 0, shape: tuple[int, int, int] = SHAPE, **changes: float) -> Specimen:
+    rng = np.random.default_rng(seed)
+    return draw_specimen(nuisances(**(CLEAN | changes)), shape, rng, voxel_angstrom=VOXEL, counts=counts)
+
+
+def centre_of_mass(volume: np.ndarray) -> np.ndarray:
+    return np.array([(np.indices(volume.shape)[axis] * volume).sum() / volume.sum() for axis in range(3)])
+
+
+def one_pick(name: str, at: tuple[float, float, float], orientation: np.ndarray | None = None) -> Picks:
+    return Picks(
+        position_zyx_angstrom=np.array([at]) * VOXEL, label=np.array([label_of(name)]), orientation_zyx=orientation
+    )
+
+
+@pytest.mark.parametrize("name", PARTICLE_NAMES)
+def test_centre_of_mass_of_a_particle_is_at_its_pick(name: str) -> None:
+    made = specimen({name: 1}, seed=3)
+    assert len(made.picks) == 1
+    position = angstrom_to_index(made.picks.position_zyx_angstrom, VOXEL)[0]
+    if (np.abs(position - (np.array(SHAPE) - 1) / 2) < np.array(SHAPE) / 2 - 18).all():  # whole within the volume
+        np.testing.assert_allclose(centre_of_mass(made.density), position, atol=0.05)
+    picks = one_pick(name, (20.3, 27.4, 35.9))
+    made = draw_specimen(nuisances(**CLEAN), SHAPE, np.random.default_rng(0), voxel_angstrom=VOXEL, picks=picks)
+    np.testing.assert_allclose(centre_of_mass(made.density), (20.3, 27.4, 35.9), atol=0.05)
+
+
+def test_mass_is_that_of_the_structures_and_the_cargo() -> None:
+    for name, cargo_fraction, expected in (("ribosome", 0.5, 4300.0), ("virus-like-particle", 0.0, 2500.0)):
+        made = draw_specimen(
+            nuisances(**CLEAN, cargo_fraction=cargo_fraction),
+            SHAPE,
+            np.random.default_rng(1),
+            voxel_angstrom=VOXEL,
+            picks=one_pick(name, (19.5, 27.5, 35.5)),
+        )
+        assert made.density.sum() == pytest.approx(expected, rel=0.2)
+
+
+def test_orientation_of_a_pick_turns_its_structure() -> None:
+    turn = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    made = draw_specimen(
+        nuisances(**CLEAN),
+        SHAPE,
+        np.random.default_rng(2),
+        voxel_angstrom=VOXEL,
+        picks=one_pick("thyroglobulin", (20.0, 27.0, 36.0), turn[None]),
+    )
+    expected = render(load_bead_model("thyroglobulin"), turn, SHAPE, VOXEL, (20.0, 27.0, 36.0))
+    assert np.corrcoef(made.density.ravel(), expected.ravel())[0, 1] > 0.9999
+    np.testing.assert_array_equal(made.picks.orientation_zyx, turn[None])
+
+
+def test_asked_for_counts_are_made_and_no_two_labelled_particles_overlap() -> None:
+    counts = {"apo-ferritin": 12, "ribosome": 4, "virus-like-particle": 2, "beta-amylase": 3}
+    made = specimen(counts, shape=(60, 130, 150), ice_thickness_angstrom=500.0)
+    found = np.bincount(made.picks.label, minlength=6)
+    assert found.tolist() == [counts.get(name, 0) for name in PARTICLE_NAMES]
+    radius = np.array([HABITS[PARTICLE_NAMES[label]].contact_radius_angstrom for label in made.picks.label])
+    position = made.picks.position_zyx_angstrom
+    gap = np.linalg.norm(position[:, None] - position[None], axis=-1) - radius[:, None] - radius[None]
+    assert gap[~np.eye(len(gap), dtype=bool)].min() >= -1e-6
+
+
+def test_orientations_are_rotations_and_differ() -> None:
+    rotation = specimen({"apo-ferritin": 6}).picks.orientation_zyx
+    assert rotation is not None
+    np.testing.assert_allclose(rotation @ rotation.swapaxes(1, 2), np.tile(np.eye(3), (6, 1, 1)), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(rotation), 1.0)
+    assert np.abs(rotation[0] - rotation[1]).max() > 0.1
+
+
+def test_drawn_counts_follow_the_real_ones_in_proportion_to_the_volume() -> None:
+    rng = np.random.default_rng(4)
+    half = (92, 630, 630)
+    counts = [draw_counts(nuisances(particle_density=1.0), half, rng) for _ in range(400)]
+    for name, habit in HABITS.items():
+        assert np.mean([item[name] for item in counts]) == pytest.approx(habit.count / 2, rel=0.1)
+    assert np.prod(half) * 2 == np.prod(REAL_SHAPE_ZYX)
+
+
+def test_surroundings_stay_out_of_particles_and_are_not_labelled() -> None:
+    crowded = {"lysate_per_cubic_micrometre": 1e6, "gold_per_cubic_micrometre": 0.0}
+    without = specimen({"ribosome": 2}, seed=5)
+    made = specimen({"ribosome": 2}, seed=5, **crowded)
+    np.testing.assert_array_equal(np.bincount(made.picks.label), [0, 0, 0, 2])
+    assert made.density.sum() > 1.5 * without.density.sum()
+    rows = np.stack(np.indices(SHAPE), axis=-1)
+    for position in angstrom_to_index(made.picks.position_zyx_angstrom, VOXEL):
+        core = np.linalg.norm(rows - position, axis=-1) < 6.0
+        inner, outer = made.density[core].mean(), load_bead_model("ribosome").mass.sum() / (4.19 * 9.5**3)
+        assert inner < 2.5 * outer
+
+
+def test_everything_unlabelled_can_be_drawn_at_once() -> None:
+    everything = {
+        "lysate_per_cubic_micrometre": 1e5,
+        "distractors_per_cubic_micrometre": 3e4,
+        "aggregates_per_cubic_micrometre": 1e4,
+        "vesicles_per_cubic_micrometre": 2e4,
+        "filaments_per_cubic_micrometre": 1e4,
+        "gold_per_cubic_micrometre": 1e4,
+        "contaminations_per_square_micrometre": 1e3,
+        "carbon_edge": True,
+    }
+    made = specimen({"apo-ferritin": 1}, seed=1, shape=(48, 90, 100), **everything)
+    assert len(made.picks) == 1
+    assert np.isfinite(made.density).all()
+    assert made.density.min() >= -10  # rough carbon has holes
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [({"ribosome": 500}, "at most 35 % fit"), ({"ribosom": 1}, "unknown particle 'ribosom'")],
+)
+def test_impossible_counts_are_refused(counts: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        specimen(counts)
+
+
+def test_picks_outside_the_volume_or_beside_counts_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    outside = one_pick("ribosome", (20.0, 90.0, 30.0))
+    with pytest.raises(InputError, match="1 of 1 picks lie outside the volume"):
+        draw_specimen(nuisances(**CLEAN), SHAPE, rng, voxel_angstrom=VOXEL, picks=outside)
+    inside = one_pick("ribosome", (20.0, 30.0, 30.0))
+    with pytest.raises(InputError, match="got both"):
+        draw_specimen(nuisances(**CLEAN), SHAPE, rng, voxel_angstrom=VOXEL, picks=inside, counts={"ribosome": 1})
+
+
+def test_nuisances_must_be_finite_and_slopes_alone_may_be_negative() -> None:
+    assert nuisances(ice_slope_x=-0.1).ice_slope_x == -0.1
+    with pytest.raises(InputError, match="coring must be a finite number that is not negative, got -1"):
+        nuisances(coring=-1.0)
+    with pytest.raises(InputError, match="defocus_angstrom"):
+        nuisances(defocus_angstrom=np.nan)
+
+
+def test_distributions_draw_within_their_bounds() -> None:
+    rng = np.random.default_rng(7)
+    values = np.array([Uniform(1.0, 100.0, log=True).draw(rng) for _ in range(2000)])
+    assert values.min() >= 1
+    assert values.max() <= 100
+    assert np.median(values) == pytest.approx(10, rel=0.15)
+
+
+def test_globular_proteins_have_the_size_of_their_mass() -> None:
+    beads = globules(np.zeros((4000, 3)), VOXEL, np.random.default_rng(8))
+    mass = beads.mass.sum() / 4000
+    assert mass == pytest.approx(40 * np.exp(0.5 * 0.9**2), rel=0.15)
+    gyration = np.sqrt((beads.mass * (beads.position**2).sum(axis=1)).sum() / beads.mass.sum()) * VOXEL
+    assert 20 < gyration < 70
+
+
+def test_positions_of_the_lysate_lie_in_the_ice_and_cluster_as_asked() -> None:
+    slab = Slab(shape_zyx=(80, 400, 500), thickness_voxels=60, slope_yx=(0.0, 0.0), offset_voxels=0.0)
+    rng = np.random.default_rng(9)
+    alone, grouped = (scattered(2000, share, slab, VOXEL, rng) for share in (0.0, 0.9))
+    assert len(alone) == 2000
+    assert 1300 < len(grouped) <= 2000  # what a group has outside the ice is left out
+    for position in (alone, grouped):
+        assert slab.contains(position).all()
+    counts = [np.histogram2d(position[:, 1], position[:, 2], bins=12)[0] for position in (alone, grouped)]
+    dispersion = [count.var() / count.mean() for count in counts]
+    assert dispersion[0] == pytest.approx(1.0, abs=0.4)
+    assert dispersion[1] > 3.0
+
+
+def test_cargo_is_centred_within_the_capsid_and_has_its_mass() -> None:
+    beads = cargo(np.array([[10.0, 20.0, 30.0]] * 40), 1000.0, VOXEL, np.random.default_rng(10))
+    per_capsid = beads.mass.reshape(40, -1)
+    assert per_capsid.sum(axis=1).mean() == pytest.approx(900, rel=0.1)
+    centre = (per_capsid[..., None] * beads.position.reshape(40, -1, 3)).sum(axis=1) / per_capsid.sum(axis=1)[:, None]
+    np.testing.assert_allclose(centre, [[10, 20, 30]] * 40, atol=1e-9)
+    assert np.linalg.norm(beads.position - [10, 20, 30], axis=1).max() < 14
+
+
+def test_aggregates_filaments_and_gold_are_where_they_are_put() -> None:
+    rng = np.random.default_rng(11)
+    centre = np.array([20.0, 28.0, 36.0])
+    clump: Beads = aggregate(centre, VOXEL, rng)
+    assert np.linalg.norm(clump.position.mean(axis=0) - centre) < 25
+    thread = filament(centre, SLAB, VOXEL, rng)
+    assert SLAB.contains(thread.position).mean() > 0.9
+    bead = gold(centre[None], VOXEL, rng)
+    assert bead.mass[0] / ((2 * np.pi) ** 1.5 * bead.sigma[0] ** 3) == pytest.approx(8.0)
