@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEMO_SEED := 2026
 
-.PHONY: demo test check format benchmark wheels bundle notebooks offline clean
+.PHONY: demo test check format benchmark wheels bundle notebooks kernels offline clean
 
 $(INSTALLED): setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +46,12 @@ bundle: wheels  ## the Kaggle dataset; OWNER=your-name-on-kaggle
 
 notebooks: $(INSTALLED)  ## the kernels' notebooks from their scripts
 	$(BIN)/python kernels/make_notebooks.py
+
+kernels: notebooks  ## the kernels under your name, in build/kernels; OWNER=your-name-on-kaggle
+	$(if $(OWNER),,$(error say OWNER=your-name-on-kaggle))
+	mkdir -p build/kernels
+	cp -r kernels/predict kernels/finetune build/kernels
+	sed -i 's/INSERT-YOUR-KAGGLE-NAME/$(OWNER)/' build/kernels/*/kernel-metadata.json
 
 offline: wheels  ## prove, as root on Linux, that the bundle works without a network, on Python 3.12 and 3.13
 	$(BIN)/python tests/offline/prove.py $(OFFLINE)

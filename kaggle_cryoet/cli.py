@@ -221,6 +221,19 @@ def train_finetune(
     click.echo(f"model: {result.model}")
 
 
+@train.command("thresholds")
+@click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
+@click.option("--weights", type=click.Path(path_type=Path), required=True, help="Model folder to change.")
+@flips_option
+@device_option
+def train_thresholds(data_dirs: tuple[Path, ...], weights: Path, flips: str, device: str) -> None:
+    """Fit the thresholds of a model anew, on the labelled runs in DATA_DIR..."""
+    from kaggle_cryoet.training.refit import refit_thresholds
+
+    _, score = refit_thresholds(weights, data_dirs, settings=_pick_settings(flips).segment, device=device)
+    click.echo(f"on the tomograms fitted on:\n{score.format_table()}\nmodel: {weights}")
+
+
 @cli.command()
 @click.argument("output_dir", type=click.Path(path_type=Path))
 @click.option("--owner", default="", metavar="NAME", help="Your name on Kaggle, which becomes part of the id.")

@@ -170,6 +170,21 @@ def test_picks_outside_the_volume_or_beside_counts_are_refused() -> None:
         draw_specimen(nuisances(**CLEAN), SHAPE, rng, voxel_angstrom=VOXEL, picks=inside, counts={"ribosome": 1})
 
 
+def test_membranes_and_carbon_spare_given_picks() -> None:
+    shape = (60, 150, 170)
+    name = "ribosome"
+    position = np.array([[25.0, 40, 50], [30, 100, 120], [35, 60, 140]])
+    picks = Picks(position_zyx_angstrom=position * VOXEL, label=np.full(3, label_of(name)))
+    model = load_bead_model(name)
+    for seed in range(4):
+        settings = nuisances(**(CLEAN | {"vesicles_per_cubic_micrometre": 2e3, "carbon_edge": True}))
+        made = draw_specimen(settings, shape, np.random.default_rng(seed), voxel_angstrom=VOXEL, picks=picks)
+        rows = np.stack(np.indices(shape), axis=-1)
+        for centre in position:
+            inside = np.linalg.norm(rows - centre, axis=-1) < 8.0
+            assert made.density[inside].sum() < 1.2 * model.mass.sum()
+
+
 def test_nuisances_must_be_finite_and_slopes_alone_may_be_negative() -> None:
     assert nuisances(ice_slope_x=-0.1).ice_slope_x == -0.1
     with pytest.raises(InputError, match="coring must be a finite number that is not negative, got -1"):

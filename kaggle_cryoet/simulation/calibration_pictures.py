@@ -15,6 +15,8 @@ GALLERY_EDGE = 44
 GALLERY_COLUMNS = 6
 GALLERY_ZOOM = 2
 GAP_PIXELS = 4
+FIELD_PIXELS = 360
+"""Edge of the part of the simulated field that is shown alone."""
 WHITE = np.uint8(255)
 
 Grey = NDArray[np.uint8]
@@ -85,7 +87,7 @@ def draw_pictures(real: SliceSet, simulated: SliceSet, directory: Path) -> list[
         beside = name in ("field", "particles")
         for stem, image in (
             (f"real_and_simulated_{name}", montage([[left, right]] if beside else [[left], [right]])),
-            (f"simulated_{name}", right),
+            (f"simulated_{name}", right[:FIELD_PIXELS, :FIELD_PIXELS] if name == "field" else right),
         ):
             written.append(directory / f"{stem}.png")
             Image.fromarray(image).save(written[-1], optimize=True)

@@ -213,11 +213,11 @@ def simulate(
             tomogram_types=tomogram_types,
         )
         provenance = {"request": request, "number": number, "nuisances": asdict(nuisances)}
-        _write_run(output, names[number], tomograms, true_picks, provenance)
+        write_run(output, names[number], tomograms, true_picks, provenance)
     return names
 
 
-def _write_run(
+def write_run(
     output: Path, name: str, tomograms: Mapping[str, Tomogram], picks: Picks, provenance: Mapping[str, object]
 ) -> None:
     """Write a run beside its place, then move it there: provenance, picks and, last, its tomograms."""

@@ -11,7 +11,7 @@ from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM, angstrom_to_index, index
 from kaggle_cryoet.particles import PARTICLES, label_of
 from kaggle_cryoet.picks import Picks, check_inside
 from kaggle_cryoet.simulation.beads import BeadModel
-from kaggle_cryoet.simulation.carbon import add_carbon_film, draw_carbon_film
+from kaggle_cryoet.simulation.carbon import CarbonFilm, add_carbon_film, draw_carbon_film
 from kaggle_cryoet.simulation.lysate import (
     Beads,
     aggregate,
@@ -36,7 +36,8 @@ from kaggle_cryoet.simulation.population import (
 )
 from kaggle_cryoet.simulation.splat import splat_many
 
-VESICLE_ATTEMPTS = 20
+PLACING_ATTEMPTS = 20
+"""Tries to find a place for a membrane or a film where it spares the picks."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,7 +93,7 @@ def draw_specimen(
     else:
         check_inside(picks, shape_zyx, voxel_angstrom, "the picks to simulate")
     slab = _slab(nuisances, shape_zyx, voxel_angstrom, picks)
-    film = draw_carbon_film(slab, rng) if nuisances.carbon_edge else None
+    film = _draw_film(slab, voxel_angstrom, picks, rng) if nuisances.carbon_edge else None
     vesicles = _draw_vesicles(nuisances, slab, voxel_angstrom, picks, rng)
 
     def is_forbidden(position: NDArray[np.float64], radius: float) -> bool:
@@ -151,13 +152,26 @@ def _slab(nuisances: Nuisances, shape_zyx: tuple[int, int, int], voxel_angstrom:
     return Slab(shape_zyx=shape_zyx, thickness_voxels=min(thickness, depth - 1.0), slope_yx=slope, offset_voxels=offset)
 
 
+def _draw_film(slab: Slab, voxel_angstrom: float, picks: Picks | None, rng: np.random.Generator) -> CarbonFilm | None:
+    """A carbon film that covers none of the picks; None if there is no room."""
+    index, radius = np.empty((0, 3)), np.empty(0)
+    if picks is not None:
+        index = angstrom_to_index(picks.position_zyx_angstrom, voxel_angstrom)
+        radius = contact_radii_voxels(voxel_angstrom)[picks.label]
+    for _attempt in range(PLACING_ATTEMPTS):
+        film = draw_carbon_film(slab, rng)
+        if not any(film.touches(position, reach) for position, reach in zip(index, radius, strict=True)):
+            return film
+    return None
+
+
 def _draw_vesicles(
     nuisances: Nuisances, slab: Slab, voxel_angstrom: float, picks: Picks | None, rng: np.random.Generator
 ) -> list[Vesicle]:
     """Closed membranes that cut none of the picks; fewer than drawn where there is no room."""
     vesicles = []
     for _ in range(rng.poisson(nuisances.vesicles_per_cubic_micrometre * slab.cubic_micrometres(voxel_angstrom))):
-        for _attempt in range(VESICLE_ATTEMPTS):
+        for _attempt in range(PLACING_ATTEMPTS):
             vesicle = draw_vesicle(slab, voxel_angstrom, rng)
             if picks is None or _spares(vesicle, picks, voxel_angstrom):
                 vesicles.append(vesicle)

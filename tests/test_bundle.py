@@ -1,0 +1,290 @@
+"""The bundle: what is in it, and that it installs only what it should, and only whole."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kaggle_cryoet import __version__
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.kaggle import install
+from kaggle_cryoet.kaggle.bundle import locked_wheels, make_bundle
+from kaggle_cryoet.kaggle.install import BundleError
+from kaggle_cryoet.kaggle.wheel import source_tree
+
+THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def make_wheel(folder: Path, name: str, *, tag: str = "py3-none-any", code: str = "") -> Path:
+    """A wheel of one package of one file."""
+    path = folder / f"{name}-1.0-{tag}.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}/__init__.py", code)
+        archive.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{name}-1.0.dist-info/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        archive.writestr(f"{name}-1.0.dist-info/RECORD", f"{name}/__init__.py,,\n{name}-1.0.dist-info/RECORD,,\n")
+    return path
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lock and its wheels: one pure, one for each of two Pythons."""
+    folder = tmp_path_factory.mktemp("wheels")
+    pure = make_wheel(folder, "quiet_pure")
+    binary = [make_wheel(folder, "quiet_binary", tag=f"cp3{minor}-cp3{minor}-linux_x86_64") for minor in (12, 13)]
+    (folder / "requirements.txt").write_text(
+        f"# a comment\nquiet-pure==1.0 \\\n    --hash=sha256:{sha256(pure)}\n\n"
+        f"quiet-binary==1.0 \\\n    --hash=sha256:{sha256(binary[0])} \\\n    --hash=sha256:{sha256(binary[1])}\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    from kaggle_cryoet.models.store import UNetModel, save_unet
+    from kaggle_cryoet.models.unet3d import UNetSettings, build_unet
+
+    torch.manual_seed(5)
+    settings = UNetSettings(channels=(4, 6))
+    folder = tmp_path_factory.mktemp("model") / "unet3d"
+    save_unet(folder, UNetModel(network=build_unet(settings), settings=settings, thresholds=(0.2,) * 6, provenance={}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, wheels: Path, model: Path) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("made") / "bundle", wheels=wheels, weights=model, owner="ada").directory
+
+
+def test_a_bundle_holds_wheels_installer_and_metadata_in_one_folder(bundle: Path) -> None:
+    assert sorted(path.name for path in bundle.iterdir()) == [
+        "MANIFEST.json",
+        "dataset-metadata.json",
+        "install.py",
+        f"kaggle_cryoet-{__version__}-py3-none-any.whl",
+        "quiet_binary-1.0-cp312-cp312-linux_x86_64.whl",
+        "quiet_binary-1.0-cp313-cp313-linux_x86_64.whl",
+        "quiet_pure-1.0-py3-none-any.whl",
+    ]
+
+
+def test_the_metadata_is_what_kaggle_takes(bundle: Path) -> None:
+    metadata = json.loads((bundle / "dataset-metadata.json").read_text())
+    assert metadata["id"] == "ada/kaggle-cryoet"
+    assert 6 <= len(metadata["title"]) <= 50
+    assert 20 <= len(metadata["subtitle"]) <= 80
+    assert metadata["licenses"] == [{"name": "other"}]
+    assert "LGPL" in metadata["description"]
+
+
+def test_the_manifest_has_the_hash_of_every_file_that_is_uploaded(bundle: Path) -> None:
+    manifest = json.loads((bundle / "MANIFEST.json").read_text())
+    uploaded = {path.name for path in bundle.iterdir()} - {"MANIFEST.json", "dataset-metadata.json"}
+    assert set(manifest["files"]) == uploaded
+    for name, entry in manifest["files"].items():
+        assert entry == {"sha256": sha256(bundle / name), "bytes": (bundle / name).stat().st_size}
+    pythons = {wheel["file"].split("-")[2]: wheel["python"] for wheel in manifest["wheels"]}
+    assert pythons == {"py3": None, "cp312": "3.12", "cp313": "3.13"}
+    assert {wheel["name"]: wheel["imports"] for wheel in manifest["wheels"]} == {
+        "kaggle-cryoet": ["kaggle_cryoet"],
+        "quiet-binary": ["quiet_binary"],
+        "quiet-pure": ["quiet_pure"],
+    }
+    assert [wheel["name"] for wheel in manifest["wheels"] if wheel["own"]] == ["kaggle-cryoet"]
+
+
+def test_the_wheel_holds_the_package_with_its_weights_and_nothing_else(bundle: Path) -> None:
+    with zipfile.ZipFile(next(bundle.glob("kaggle_cryoet-*.whl"))) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read(f"kaggle_cryoet-{__version__}.dist-info/METADATA").decode()
+    inside = {name for name in names if name.startswith("kaggle_cryoet/")}
+    package = source_tree() / "kaggle_cryoet"
+    modules = {f"kaggle_cryoet/{path.relative_to(package).as_posix()}" for path in package.rglob("*.py")}
+    assert {name for name in inside if name.endswith(".py")} == modules
+    weights = {"kaggle_cryoet/weights/unet3d/model.json", "kaggle_cryoet/weights/unet3d/weights.safetensors"}
+    assert {name for name in inside if "/weights/" in name} == weights
+    allowed = (".py", ".csv", "py.typed", "model.json", "weights.safetensors")
+    assert all(name.endswith(allowed) for name in inside)
+    assert not any(part in name for name in names for part in ("__pycache__", "test", ".nbi", ".nbc"))
+    assert f"Version: {__version__}" in metadata.splitlines()
+
+
+def test_the_same_tree_gives_the_same_bundle_and_an_earlier_one_is_made_anew_and_the_tree_is_left_alone(
+    bundle: Path, wheels: Path, model: Path, tmp_path: Path
+) -> None:
+    before = sorted(source_tree().iterdir())
+    again = make_bundle(tmp_path / "bundle", wheels=wheels, weights=model, owner="ada").directory
+    first = (again / "MANIFEST.json").read_bytes()
+    assert first == (bundle / "MANIFEST.json").read_bytes()
+    assert sorted(source_tree().iterdir()) == before
+    (again / "install.py").write_text("spoiled")
+    make_bundle(again, wheels=wheels, weights=model, owner="ada")
+    assert (again / "MANIFEST.json").read_bytes() == first
+
+
+def test_a_folder_with_other_things_is_not_touched(wheels: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("keep me")
+    with pytest.raises(InputError, match="holds something that is no bundle"):
+        make_bundle(tmp_path, wheels=wheels, weights=model)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_wheels_that_are_absent_or_not_those_of_the_lock_are_named(wheels: Path, tmp_path: Path) -> None:
+    lock = (wheels / "requirements.txt").read_text()
+    (tmp_path / "requirements.txt").write_text(lock)
+    with pytest.raises(InputError, match=r"quiet-pure==1\.0, quiet-binary==1\.0; run `make wheels`"):
+        locked_wheels(tmp_path)
+    for path in wheels.glob("*.whl"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert len(locked_wheels(tmp_path)) == 3
+    with (tmp_path / "quiet_pure-1.0-py3-none-any.whl").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match=r"for quiet-pure==1\.0; run"):
+        locked_wheels(tmp_path)
+
+
+@pytest.mark.parametrize("lock", ["zarr\n", "zarr==3.1.6\n", "zarr>=3 --hash=sha256:" + "0" * 64 + "\n"])
+def test_a_lock_without_version_or_hash_is_refused(tmp_path: Path, lock: str) -> None:
+    (tmp_path / "requirements.txt").write_text(lock)
+    with pytest.raises(InputError, match="expected name==version with hashes"):
+        locked_wheels(tmp_path)
+
+
+def test_without_a_lock_it_is_said_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the lock requirements\.txt cannot be read"):
+        locked_wheels(tmp_path)
+
+
+def test_weights_that_cannot_be_used_make_no_bundle(wheels: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model\.json is missing"):
+        make_bundle(tmp_path / "bundle", wheels=wheels, weights=tmp_path)
+
+
+def test_the_lock_of_the_package_replaces_nothing_that_kaggle_has() -> None:
+    lock = (source_tree() / "wheels" / "requirements.txt").read_text()
+    names = {line.split("==")[0] for line in lock.splitlines() if "==" in line}
+    assert {"zarr", "numcodecs", "lightning", "monai", "mrcfile", "connected-components-3d"} <= names
+    assert not names & {"torch", "torchvision", "numpy", "pandas", "scipy", "numba", "matplotlib", "pytorch-lightning"}
+
+
+def spoil(change: Callable[[Path], object], bundle: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in bundle.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    change(copy)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda folder: next(folder.glob("quiet_pure*")).write_bytes(b"PK"),
+            r"quiet_pure-1\.0-py3-none-any\.whl altered",
+        ),
+        (lambda folder: next(folder.glob("quiet_pure*")).unlink(), r"quiet_pure-1\.0-py3-none-any\.whl missing"),
+        (lambda folder: (folder / "MANIFEST.json").unlink(), r"is no bundle: MANIFEST\.json is missing"),
+        (lambda folder: (folder / "MANIFEST.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "MANIFEST.json").write_text('{"format": 9}'), "format 9, expected 1"),
+    ],
+    ids=["altered", "missing", "no manifest", "broken manifest", "other format"],
+)
+def test_a_bundle_that_is_not_as_it_was_made_is_not_installed(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object], words: str
+) -> None:
+    monkeypatch.setattr(install, "_pip", lambda *arguments: pytest.fail("must not install"))
+    with pytest.raises(BundleError, match=words):
+        install.install(spoil(change, bundle, tmp_path))
+
+
+def test_the_wheel_for_the_python_is_chosen_and_it_is_said_if_there_is_none(bundle: Path) -> None:
+    wheels = json.loads((bundle / "MANIFEST.json").read_text())["wheels"]
+    for python in ("3.12", "3.13"):
+        files = [wheel["file"] for wheel in install.choose_wheels(wheels, python)]
+        assert f"quiet_binary-1.0-cp{python.replace('.', '')}-cp{python.replace('.', '')}-linux_x86_64.whl" in files
+        assert len(files) == 3
+    with pytest.raises(
+        BundleError, match=r"no wheels for Python 3\.10 of quiet-binary; there are some for 3\.12 and 3\.13"
+    ):
+        install.choose_wheels(wheels, "3.10")
+
+
+def test_only_what_is_not_there_yet_is_installed(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into an environment that has `quiet-binary`, and an older `kaggle-cryoet`, already."""
+    there = {"quiet-binary": "0.9", "kaggle-cryoet": "0.0.1", "numpy": "2.0.2"}
+    installed: list[tuple[list[str], tuple[str, ...]]] = []
+
+    def pip(files: list[Path], *options: str) -> None:
+        installed.append(([path.name.split("-")[0] for path in files], options))
+        there.update({path.name.split("-")[0].replace("_", "-"): path.name.split("-")[1] for path in files})
+
+    imported: list[str] = []
+    monkeypatch.setattr(install, "_pip", pip)
+    monkeypatch.setattr(install, "_import", imported.extend)
+    monkeypatch.setattr(install, "installed_versions", lambda: dict(there))
+    monkeypatch.setattr(install, "is_installed", lambda name, wheel: False)
+    monkeypatch.setattr(sys, "version_info", (3, 12, 0))
+    lines = install.install(bundle)
+    assert installed == [(["quiet_pure"], ()), (["kaggle_cryoet"], ("--force-reinstall",))]
+    assert "quiet-binary 0.9 is there already" in lines
+    assert f"installed kaggle-cryoet {__version__}" in lines
+    assert sorted(imported) == ["kaggle_cryoet", "quiet_binary", "quiet_pure"]
+
+
+def test_a_version_that_changes_is_noticed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = iter([{"numpy": "2.0.2"}, {"numpy": "2.4.6"}])
+    monkeypatch.setattr(install, "installed_versions", lambda: next(versions))
+    monkeypatch.setattr(install, "_pip", lambda *arguments: None)
+    monkeypatch.setattr(install, "is_installed", lambda name, wheel: False)
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    with pytest.raises(BundleError, match="the version of numpy has changed"):
+        install.install(bundle)
+
+
+@pytest.mark.slow
+def test_the_wheel_is_installed_by_pip_and_its_command_works(bundle: Path, tmp_path: Path) -> None:
+    wheel = next(bundle.glob("kaggle_cryoet-*.whl"))
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--target",
+        str(tmp_path / "site"),
+    ]
+    subprocess.run([*pip, str(wheel)], check=True)
+    script = "import kaggle_cryoet, kaggle_cryoet.cli as cli, sys; print(kaggle_cryoet.__file__); cli.main()"
+    found = subprocess.run(
+        [sys.executable, "-c", script, "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"},
+        cwd=tmp_path,
+    ).stdout.splitlines()
+    assert found == [str(tmp_path / "site" / "kaggle_cryoet" / "__init__.py"), f"kaggle-cryoet, version {__version__}"]
+
+
+def test_the_installer_stands_alone(bundle: Path, tmp_path: Path) -> None:
+    folder = spoil(lambda copy: (copy / "MANIFEST.json").unlink(), bundle, tmp_path)
+    found = subprocess.run(
+        [sys.executable, "-I", "-S", folder / "install.py"], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2
+    assert found.stderr.startswith("install.py: ")
+    assert found.stderr.count("\n") == 1

@@ -1,0 +1,152 @@
+"""Inputs in old and new places, weights of other notebooks, caches, and running the command."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.kaggle.environment import CACHES, COMPETITION, SHIPPED_MODEL, KaggleEnvironment
+
+
+@pytest.fixture
+def kaggle(tmp_path: Path) -> KaggleEnvironment:
+    for folder in ("input", "working", "dev"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "dev" / "nvidia0").touch()
+    return KaggleEnvironment(root=tmp_path, devices=tmp_path / "dev")
+
+
+def place_model(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize("place", [COMPETITION, f"competitions/{COMPETITION}"], ids=["old form", "new form"])
+def test_the_competition_is_found_in_both_forms_of_mounts(kaggle: KaggleEnvironment, place: str) -> None:
+    (kaggle.input / place).mkdir(parents=True)
+    assert kaggle.competition == kaggle.input / place
+    assert kaggle.test == kaggle.input / place / "test"
+    assert kaggle.train == kaggle.input / place / "train"
+
+
+def test_a_competition_that_is_not_attached_is_said_with_what_is(kaggle: KaggleEnvironment) -> None:
+    (kaggle.input / "datasets").mkdir()
+    with pytest.raises(InputError, match=r"not attached.*competition_sources.*attached: datasets\)"):
+        _ = kaggle.competition
+    with pytest.raises(InputError, match="attached: nothing"):
+        _ = KaggleEnvironment(root=kaggle.root / "nowhere").competition
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "kaggle-cryoet-finetune/unet3d",
+        "notebooks/ada/kaggle-cryoet-finetune/unet3d",
+        "my-weights",
+        "datasets/ada/my-weights",
+        "datasets/ada/my-weights/best/unet3d",
+    ],
+)
+def test_weights_of_another_notebook_or_dataset_are_found(kaggle: KaggleEnvironment, place: str) -> None:
+    model = place_model(kaggle.input / place)
+    assert kaggle.weights == model
+
+
+def test_without_weights_among_the_inputs_the_packages_own_are_taken(kaggle: KaggleEnvironment) -> None:
+    place_model(kaggle.input / COMPETITION / "train")
+    place_model(kaggle.input / "datasets" / "ada" / "volume.zarr" / "unet3d")
+    place_model(kaggle.input / "datasets" / "ada" / "slug" / "a" / "b" / "c" / "unet3d")
+    assert kaggle.weights == SHIPPED_MODEL
+
+
+def test_of_two_models_none_is_taken_silently(kaggle: KaggleEnvironment) -> None:
+    for name in ("one", "other"):
+        place_model(kaggle.input / name / "unet3d")
+    with pytest.raises(InputError, match="2 models are attached"):
+        _ = kaggle.weights
+
+
+def test_the_lack_of_a_gpu_is_noted_loudly(kaggle: KaggleEnvironment) -> None:
+    assert kaggle.gpu_note() is None
+    (kaggle.devices / "nvidia0").unlink()
+    (kaggle.devices / "nvidiactl").touch()
+    note = kaggle.gpu_note()
+    assert note is not None
+    assert "NO GPU" in note
+    assert "T4" in note
+
+
+def test_everything_that_libraries_write_goes_into_the_working_folder(kaggle: KaggleEnvironment) -> None:
+    variables = kaggle.variables()
+    for name in ("NUMBA_CACHE_DIR", "TORCH_HOME", "MPLCONFIGDIR", "YOLO_CONFIG_DIR", "CUDA_CACHE_PATH", "TMPDIR"):
+        assert Path(variables[name]).is_relative_to(kaggle.working)
+    assert variables["YOLO_AUTOINSTALL"] == "false"
+    assert variables["YOLO_OFFLINE"] == "true"
+
+
+def test_a_command_runs_with_these_variables_in_the_working_folder_and_leaves_no_cache(
+    kaggle: KaggleEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = kaggle.root / "python"
+    script.write_text(
+        f"#!{sys.executable}\n"
+        "import os, sys, tempfile\n"
+        "print(' '.join(sys.argv[1:]))\n"
+        "print(os.getcwd(), os.environ['NUMBA_CACHE_DIR'], os.path.isdir(os.environ['NUMBA_CACHE_DIR']))\n"
+        "print(tempfile.gettempdir())\n"
+        "print('\\r 0%\\r50%\\r100%', file=sys.stderr)\n"
+        "sys.exit(3)\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    lines = list(kaggle.run("predict", "TOMOGRAMS", "--flips", 4))
+    cache = kaggle.working / ".cache"
+    assert lines[0] == "-m kaggle_cryoet predict TOMOGRAMS --flips 4"
+    assert lines[1] == f"{kaggle.working} {cache / 'numba'} True"
+    assert lines[2] == str(cache / "temporary")
+    assert lines[3:] == [" 0%", "50%", "100%"]
+    assert list(kaggle.working.iterdir()) == []
+
+
+def test_a_command_that_fails_is_an_error_after_its_last_line(
+    kaggle: KaggleEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = kaggle.root / "python"
+    script.write_text("#!/bin/sh\necho it is broken\nexit 2\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    lines = kaggle.run("predict")
+    assert next(lines) == "it is broken"
+    with pytest.raises(InputError, match="kaggle_cryoet predict ended with status 2"):
+        next(lines)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_working_folder_that_cannot_be_written_to_is_said(kaggle: KaggleEnvironment) -> None:
+    kaggle.working.chmod(0o500)
+    with pytest.raises(InputError, match="cannot be written to"):
+        list(kaggle.run("predict"))
+
+
+def test_a_file_in_place_of_the_working_folder_is_said(kaggle: KaggleEnvironment) -> None:
+    kaggle.working.rmdir()
+    kaggle.working.touch()
+    with pytest.raises(InputError, match="cannot be written to"):
+        list(kaggle.run("predict"))
+
+
+def test_the_environment_is_known_before_anything_heavy_is_loaded() -> None:
+    script = (
+        "import sys, kaggle_cryoet.kaggle.environment\n"
+        "print(sorted({'torch', 'numpy', 'numba', 'pandas', 'scipy', 'zarr', 'matplotlib'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_every_cache_has_a_folder() -> None:
+    assert all(folder and "/" not in folder for folder in CACHES.values())

@@ -1,0 +1,120 @@
+"""The kernels: their metadata, that notebooks are the scripts, and that the scripts do what they should."""
+
+import json
+import subprocess
+import sys
+from importlib import util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from kaggle_cryoet.kaggle.environment import COMPETITION
+from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.submission import read_submission
+
+KERNELS = Path(__file__).parent.parent / "kernels"
+NAMES = ("predict", "finetune")
+INSTALLER = "from pathlib import Path\nprint('installed from', Path(__file__).parent.name)\n"
+
+
+@pytest.fixture(scope="module")
+def make_notebooks() -> ModuleType:
+    spec = util.spec_from_file_location("make_notebooks", KERNELS / "make_notebooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_script_has_at_most_thirty_lines(name: str) -> None:
+    assert len((KERNELS / name / f"{name}.py").read_text().splitlines()) <= 30
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_is_its_script(name: str, make_notebooks: ModuleType) -> None:
+    script = (KERNELS / name / f"{name}.py").read_text()
+    notebook = json.loads((KERNELS / name / f"{name}.ipynb").read_text())
+    assert notebook == make_notebooks.notebook(script), "run `make notebooks`"
+    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(code) == 2
+    assert all(part in script for part in code)
+    assert all(not cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_metadata_asks_for_two_t4_no_internet_and_the_right_inputs(name: str) -> None:
+    metadata = json.loads((KERNELS / name / "kernel-metadata.json").read_text())
+    owner, slug = metadata["id"].split("/")
+    assert slug == metadata["title"].lower().replace(" ", "-")
+    assert metadata["code_file"] == f"{name}.ipynb"
+    assert (metadata["language"], metadata["kernel_type"]) == ("python", "notebook")
+    assert metadata["enable_gpu"] is True
+    assert metadata["enable_internet"] is False
+    assert metadata["machine_shape"] == "NvidiaTeslaT4"
+    assert metadata["competition_sources"] == [COMPETITION]
+    assert metadata["dataset_sources"] == [f"{owner}/kaggle-cryoet"]
+    assert {"is_private", "kernel_sources", "model_sources"} <= set(metadata)
+
+
+def stand_in(script: str, root: Path, labelled_runs: Path, *, bundle: str, competition: str) -> Path:
+    """The script of a kernel, with another folder in place of `/kaggle`, in which the inputs lie."""
+    (root / "working").mkdir(parents=True)
+    (root / "input" / bundle).mkdir(parents=True)
+    (root / "input" / bundle / "install.py").write_text(INSTALLER)
+    if competition:
+        place = root / "input" / competition
+        place.mkdir(parents=True)
+        (place / "test").symlink_to(labelled_runs)
+        (place / "train").symlink_to(labelled_runs)
+    text = (KERNELS / script / f"{script}.py").read_text()
+    assert text.count('"/kaggle/input"') == 1
+    assert text.count("KaggleEnvironment()") == 1
+    text = text.replace('"/kaggle/input"', repr(str(root / "input")))
+    text = text.replace("KaggleEnvironment()", f"KaggleEnvironment(root=Path({str(root)!r}))")
+    path = root / f"{script}.py"
+    path.write_text(text)
+    return path
+
+
+def run(script: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "competition", "weights"),
+    [
+        ("kaggle-cryoet", COMPETITION, "kaggle-cryoet-finetune/unet3d"),
+        ("datasets/ada/kaggle-cryoet", f"competitions/{COMPETITION}", "notebooks/ada/kaggle-cryoet-finetune/unet3d"),
+    ],
+    ids=["old form of mounts", "new form of mounts"],
+)
+def test_predict_picks_the_test_tomograms_with_the_attached_weights(
+    labelled_runs: Path, small_model: Path, tmp_path: Path, bundle: str, competition: str, weights: str
+) -> None:
+    root = tmp_path / "kaggle"
+    script = stand_in("predict", root, labelled_runs, bundle=bundle, competition=competition)
+    (root / "input" / weights).parent.mkdir(parents=True)
+    small_model.rename(root / "input" / weights)
+    done = run(script)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "installed from kaggle-cryoet" in done.stdout
+    assert f"weights: {root / 'input' / weights}" in done.stdout
+    assert set(read_submission(root / "working" / "submission.csv")) == {run.name for run in find_runs(labelled_runs)}
+    assert [path.name for path in (root / "working").iterdir()] == ["submission.csv"]
+
+
+def test_a_kernel_without_the_dataset_says_so(labelled_runs: Path, tmp_path: Path) -> None:
+    script = stand_in("finetune", tmp_path / "kaggle", labelled_runs, bundle="datasets/too/deep/kaggle", competition="")
+    done = run(script)
+    assert done.returncode != 0
+    assert "the dataset kaggle-cryoet is not attached" in done.stderr.splitlines()[-1]
+
+
+def test_a_kernel_without_the_competition_says_so(labelled_runs: Path, tmp_path: Path) -> None:
+    script = stand_in("finetune", tmp_path / "kaggle", labelled_runs, bundle="kaggle-cryoet", competition="")
+    done = run(script)
+    assert done.returncode != 0
+    assert "the competition's data is not attached" in done.stderr.splitlines()[-1]
