@@ -15,7 +15,7 @@ $(INSTALLED): setup.py pyproject.toml
 
 demo: $(INSTALLED)  ## simulate, predict, score and draw one tomogram
 	rm -rf demo
-	$(BIN)/kaggle-cryoet simulate demo/tomograms --runs 1 --shape 184 320 320 --seed $(DEMO_SEED)
+	$(BIN)/kaggle-cryoet simulate demo/tomograms --runs 1 --shape 184 448 448 --seed $(DEMO_SEED)
 	$(BIN)/kaggle-cryoet dry-run demo/tomograms --output demo/result
 
 test: $(INSTALLED)  ## the test suite

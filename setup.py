@@ -57,7 +57,6 @@ setup(
     },
     entry_points={"console_scripts": ["kaggle-cryoet=kaggle_cryoet.cli:main"]},
     classifiers=[
-        "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
