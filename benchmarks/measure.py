@@ -46,7 +46,7 @@ def simulate(folder: Path, runs: int, shape: tuple[int, int, int], seed: int) ->
         started = time.perf_counter()
         tomogram, picks, _ = simulate_tomogram(run_name(seed, number), seed=(seed, number), shape_zyx=shape)
         seconds.append(time.perf_counter() - started)
-        write_run(folder / "static", folder / "overlay", tomogram, picks, {"seed": [seed, number]})
+        write_run(folder, tomogram.name, {"denoised": tomogram}, picks, {"seed": [seed, number]})
     click.echo(json.dumps({"seconds": seconds}))
 
 
