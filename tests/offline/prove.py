@@ -144,6 +144,8 @@ def compare(expected: dict[str, Picks], found: dict[str, Picks]) -> None:
                 raise SystemExit(f"NOT: as many picks of type {label} in {run} ({len(here)}, {len(there)})")
             largest = max(largest, apart.min(0).max(), apart.min(1).max())
             total += len(here)
+    if not total:
+        raise SystemExit("NOT: any picks to compare")
     if largest > TOLERANCE_VOXELS:
         raise SystemExit(f"NOT: picks in the same places (up to {largest:.2f} voxels apart)")
     print(f"ok: the same {total} picks as in the development environment (at most {largest:.3f} voxels apart)")
