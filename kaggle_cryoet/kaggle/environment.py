@@ -146,9 +146,13 @@ class KaggleEnvironment:
             env=os.environ | variables,
             cwd=self.working,
         ) as process:
+            rest = b""
             while process.stdout is not None and (said := os.read(process.stdout.fileno(), 2**16)):
-                # a progress bar begins its lines with a carriage return and does not end them
-                yield from filter(None, re.split(r"[\r\n]+", said.decode(errors="replace")))
+                # a progress bar begins its lines with a carriage return and does not end them; a read may end anywhere
+                *lines, rest = re.split(rb"[\r\n]+", rest + said)
+                yield from (line.decode(errors="replace") for line in lines if line)
+            if rest:
+                yield rest.decode(errors="replace")
         shutil.rmtree(self.working / ".cache", ignore_errors=True)
         if process.returncode not in (0, EXIT_SOME_FAILED):
             raise InputError(f"{' '.join(command[2:])} ended with status {process.returncode}; its last lines say why")
