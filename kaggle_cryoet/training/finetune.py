@@ -116,7 +116,7 @@ def fine_tune(
     Raises
     ------
     InputError
-        If the data cannot be trained on, or the time limit is not positive.
+        If the data cannot be trained on, there is no model to start from, or the time limit is not positive.
     """
     began = time.monotonic()
     if not time_limit_seconds > 0:
@@ -125,6 +125,7 @@ def fine_tune(
     runs = find_labelled_runs([Path(directory) for directory in data_directories])
     if len(runs) < 2 or len({run.name for run in runs}) < len(runs):
         raise InputError(f"expected two labelled runs or more, of different names, got {[run.name for run in runs]}")
+    start_thresholds = None if start_from is None else load_unet(start_from).thresholds
     devices = choose_devices(device)
     work = output / "trainings"
     work.mkdir(parents=True, exist_ok=True)
@@ -139,8 +140,7 @@ def fine_tune(
         trainings, devices, began + time_limit_seconds, plan.training_seconds, progress=progress
     ):
         if training.name not in by_name:
-            thresholds = None if start_from is None else load_unet(start_from).thresholds
-            _publish(training.output / MODEL_FOLDER, output / MODEL_FOLDER, thresholds, None)
+            _publish(training.output / MODEL_FOLDER, output / MODEL_FOLDER, start_thresholds, None)
             continue
         volume = load_labelled_volume(by_name[training.name])
         network = load_unet(training.output / MODEL_FOLDER).network
