@@ -5,22 +5,19 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from kaggle_cryoet import __version__
+from kaggle_cryoet.cli_options import device_option, flips_option, pick_settings
 from kaggle_cryoet.cli_simulation import beads, calibrate, simulate
+from kaggle_cryoet.cli_training import train
 from kaggle_cryoet.errors import InputError
-
-if TYPE_CHECKING:
-    from kaggle_cryoet.picking.pipeline import PickSettings
 
 EXIT_BAD_USE = 2
 EXIT_SOME_FAILED = 3
 EXIT_INTERRUPTED = 130
 
-device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 branch_option = click.option(
     "--branch",
     type=click.Choice(["hybrid", "unet", "yolo"]),
@@ -30,13 +27,6 @@ branch_option = click.option(
 )
 weights_option = click.option(
     "--weights", type=click.Path(path_type=Path), help="Model folder; the package's own if not given."
-)
-flips_option = click.option(
-    "--flips",
-    type=click.Choice(["1", "2", "4", "8"]),
-    default="1",
-    show_default=True,
-    help="Test-time augmentation: average over so many flips.",
 )
 
 
@@ -85,7 +75,7 @@ def predict(
         device=device,
         weights=weights,
         report=report,
-        settings=_pick_settings(flips),
+        settings=pick_settings(flips),
         time_limit_seconds=time_limit,
         go_on=go_on,
         run_names=runs,
@@ -126,7 +116,7 @@ def dry_run(
         branch=branch,
         device=device,
         weights=weights,
-        settings=_pick_settings(flips),
+        settings=pick_settings(flips),
         progress=True,
         command=_command_line(),
     )
@@ -152,86 +142,8 @@ def evaluate(submission: Path, truth: Path, json_path: Path | None) -> None:
     click.echo(score.format_table())
 
 
-for making in (simulate, beads, calibrate):
-    cli.add_command(making)
-
-
-@cli.group()
-def train() -> None:
-    """Train a network on labelled tomograms."""
-
-
-@train.command("unet")
-@click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for model, checkpoints and log.")
-@click.option("--preset", default="half", show_default=True, help="Network: half or host.")
-@click.option("--from", "start_from", type=click.Path(path_type=Path), help="Model folder whose weights to start with.")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --output.")
-@click.option("--validation", multiple=True, type=click.Path(path_type=Path), help="Labelled runs to look at only.")
-@click.option("--epochs", type=int, default=20, show_default=True, help="Portions of 800 crops.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@device_option
-def train_unet(
-    data_dirs: tuple[Path, ...],
-    output: Path,
-    preset: str,
-    start_from: Path | None,
-    resume: bool,
-    validation: tuple[Path, ...],
-    epochs: int,
-    seed: int,
-    device: str,
-) -> None:
-    """Train the 3D U-Net on the labelled runs in DATA_DIR..."""
-    from kaggle_cryoet.training.unet import TrainingLength
-    from kaggle_cryoet.training.unet import train_unet as run_training
-
-    folder = run_training(
-        data_dirs,
-        output,
-        validation_directories=validation,
-        preset=preset,
-        start_from=start_from,
-        resume=resume,
-        length=TrainingLength(epochs=epochs),
-        seed=seed,
-        device=device,
-    )
-    click.echo(f"model: {folder}")
-
-
-@train.command("finetune")
-@click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for model and score.")
-@click.option("--from", "start_from", type=click.Path(path_type=Path), help="Model folder whose weights to start with.")
-@click.option("--time-limit", type=float, required=True, metavar="SECONDS", help="Be done in this time.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@device_option
-def train_finetune(
-    data_dirs: tuple[Path, ...], output: Path, start_from: Path | None, time_limit: float, seed: int, device: str
-) -> None:
-    """Fine-tune on the few labelled runs in DATA_DIR..., and score it by leaving out one at a time."""
-    from kaggle_cryoet.training.finetune import fine_tune
-
-    result = fine_tune(
-        data_dirs, output, time_limit_seconds=time_limit, start_from=start_from, seed=seed, device=device
-    )
-    if result.score is not None:
-        click.echo(f"left out, one at a time: {', '.join(result.left_out)}\n{result.score.format_table()}")
-    click.echo(f"model: {result.model}")
-
-
-@train.command("thresholds")
-@click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
-@click.option("--weights", type=click.Path(path_type=Path), required=True, help="Model folder to change.")
-@flips_option
-@device_option
-def train_thresholds(data_dirs: tuple[Path, ...], weights: Path, flips: str, device: str) -> None:
-    """Fit the thresholds of a model anew, on the labelled runs in DATA_DIR..."""
-    from kaggle_cryoet.training.refit import refit_thresholds
-
-    _, score = refit_thresholds(weights, data_dirs, settings=_pick_settings(flips).segment, device=device)
-    click.echo(f"on the tomograms fitted on:\n{score.format_table()}\nmodel: {weights}")
+for verb in (simulate, beads, calibrate, train):
+    cli.add_command(verb)
 
 
 @cli.command()
@@ -255,13 +167,6 @@ def bundle(output_dir: Path, owner: str, weights: Path | None, wheels: Path | No
 def _command_line() -> str:
     """What the user typed."""
     return shlex.join(["kaggle-cryoet", *sys.argv[1:]])
-
-
-def _pick_settings(flips: str) -> "PickSettings":
-    from kaggle_cryoet.picking.pipeline import PickSettings
-    from kaggle_cryoet.picking.segment import SegmentSettings
-
-    return PickSettings(segment=SegmentSettings(flips=int(flips)))
 
 
 def _exit_if_some_failed(failed: dict[str, str]) -> None:
