@@ -70,13 +70,14 @@ def beads(maps_dir: Path, output_dir: Path) -> None:
 @click.command()
 @click.argument("real_dir", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("calibration"), show_default=True)
-@click.option("--seeds", type=int, default=10, show_default=True, help="Number of simulated tomograms.")
+@click.option("--tomograms", type=int, default=10, show_default=True, help="Number of simulated tomograms.")
+@click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--shape", nargs=3, type=int, default=(184, 630, 630), show_default=True, metavar="Z Y X", help="Voxels.")
-def calibrate(real_dir: Path, output: Path, seeds: int, shape: tuple[int, int, int]) -> None:
+def calibrate(real_dir: Path, output: Path, tomograms: int, seed: int, shape: tuple[int, int, int]) -> None:
     """Compare simulated tomograms with real slices and picks in REAL_DIR: a table and pictures."""
     from kaggle_cryoet.simulation.calibration import calibrate as compare
 
-    for path in compare(real_dir, output=output, seeds=range(seeds), shape_zyx=shape):
+    for path in compare(real_dir, output=output, tomograms=tomograms, seed=seed, shape_zyx=shape):
         click.echo(path)
 
 

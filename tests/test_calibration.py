@@ -159,7 +159,7 @@ def test_real_slice_is_turned_dark_and_its_particles_are_found(real_directory: P
 
 
 def test_calibration_writes_the_table_and_the_pictures(real_directory: Path, tmp_path: Path) -> None:
-    written = calibrate(real_directory, output=tmp_path / "out", seeds=(0, 1), shape_zyx=(48, 100, 110))
+    written = calibrate(real_directory, output=tmp_path / "out", tomograms=2, shape_zyx=(48, 100, 110))
     assert all(path.stat().st_size for path in written)
     names = {path.name for path in written}
     assert {"calibration.md", "real_and_simulated_field.png", "simulated_particles.png", "simulated_xz.png"} <= names
@@ -173,6 +173,6 @@ def test_calibration_writes_the_table_and_the_pictures(real_directory: Path, tmp
 def test_missing_real_data_and_bad_requests_are_refused(real_directory: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected real/TS_100_3_denoised_crop128_9slices\.npz in it"):
         calibrate(tmp_path, output=tmp_path / "out")
-    with pytest.raises(InputError, match="got 0 seeds"):
-        calibrate(real_directory, output=tmp_path / "out", seeds=())
+    with pytest.raises(InputError, match="got 0 tomograms"):
+        calibrate(real_directory, output=tmp_path / "out", tomograms=0)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -1,6 +1,6 @@
 """The specimen: what is labelled, where it is, and that nothing else is laid into it."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,10 +10,10 @@ from kaggle_cryoet.geometry import angstrom_to_index
 from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation.beads import load_bead_model, render
-from kaggle_cryoet.simulation.lysate import Beads, aggregate, cargo, filament, globules, gold, scattered
-from kaggle_cryoet.simulation.nuisances import TRAINING, Nuisances, Uniform
+from kaggle_cryoet.simulation.lysate import Beads, aggregate, cargo, companions, filament, globules, gold, scattered
+from kaggle_cryoet.simulation.nuisances import TRAINING, Chance, NuisanceRanges, Nuisances, Uniform
 from kaggle_cryoet.simulation.placement import Slab
-from kaggle_cryoet.simulation.population import HABITS, REAL_SHAPE_ZYX, draw_counts
+from kaggle_cryoet.simulation.population import HABITS, REAL_SHAPE_ZYX, Population, beads_of, draw_counts
 from kaggle_cryoet.simulation.specimen import Specimen, draw_specimen
 
 SHAPE = (40, 56, 72)
@@ -21,6 +21,7 @@ VOXEL = 10.0
 SLAB = Slab(shape_zyx=SHAPE, thickness_voxels=30, slope_yx=(0.0, 0.0), offset_voxels=0.0)
 CLEAN = {
     "lysate_per_cubic_micrometre": 0.0,
+    "companions_per_ribosome": 0.0,
     "distractors_per_cubic_micrometre": 0.0,
     "aggregates_per_cubic_micrometre": 0.0,
     "vesicles_per_cubic_micrometre": 0.0,
@@ -195,10 +196,59 @@ def test_nuisances_must_be_finite_and_slopes_alone_may_be_negative() -> None:
 
 def test_distributions_draw_within_their_bounds() -> None:
     rng = np.random.default_rng(7)
-    values = np.array([Uniform(1.0, 100.0, log=True).draw(rng) for _ in range(2000)])
+    values = np.array([Uniform(1.0, 100.0, log=True).at(share) for share in rng.random(2000)])
     assert values.min() >= 1
     assert values.max() <= 100
     assert np.median(values) == pytest.approx(10, rel=0.15)
+
+
+def test_ten_tomograms_of_a_set_hold_a_value_from_each_tenth_of_every_range() -> None:
+    ranges = NuisanceRanges()
+    drawn = [ranges.draw_of_set(5, number) for number in range(20)]
+    for item in fields(ranges):
+        distribution = getattr(ranges, item.name)
+        if isinstance(distribution, Chance):
+            expected = round(10 * distribution.probability)
+            assert sum(getattr(nuisances, item.name) for nuisances in drawn[:10]) == expected
+            continue
+        bounds = [distribution.at(share) for share in np.linspace(0, 1, 11)]
+        for block in (drawn[:10], drawn[10:]):
+            tenth = np.digitize([getattr(nuisances, item.name) for nuisances in block], bounds)
+            assert sorted(tenth.tolist()) == list(range(1, 11)), item.name
+
+
+def test_a_tomogram_of_a_set_depends_on_its_seed_and_number_alone() -> None:
+    ranges = NuisanceRanges()
+    assert ranges.draw_of_set(5, 13) == ranges.draw_of_set(5, 13)
+    assert ranges.draw_of_set(5, 13) != ranges.draw_of_set(5, 3)
+    assert ranges.draw_of_set(5, 13) != ranges.draw_of_set(6, 13)
+
+
+def test_virus_like_particles_differ_in_size_and_keep_their_centre_and_mass() -> None:
+    vlp = load_bead_model("virus-like-particle")
+    size = np.array([[0.8, 0.8, 0.8], [1.0, 1.1, 0.9]])
+    population = Population(
+        model=vlp,
+        radius_voxels=13.0,
+        position=np.array([[20.0, 30.0, 40.0], [60.0, 70.0, 90.0]]),
+        rotation=np.tile(np.eye(3), (2, 1, 1)),
+        size=size,
+    )
+    beads = beads_of(population, VOXEL, np.random.default_rng(3))
+    for particle, part in enumerate(np.split(np.arange(len(beads.mass)), 2)):
+        centre = np.average(beads.position[part], axis=0, weights=beads.mass[part])
+        np.testing.assert_allclose(centre, population.position[particle], atol=0.01)
+        expected = vlp.position_zyx_angstrom.std(axis=0) * size[particle] / VOXEL
+        np.testing.assert_allclose(beads.position[part].std(axis=0), expected, rtol=1e-6)
+
+
+def test_companions_lie_around_ribosomes_in_the_number_asked_for() -> None:
+    centres = np.array([[50.0, 60.0, 70.0], [50.0, 160.0, 170.0]] * 100)
+    position = companions(centres, 6.0, VOXEL, np.random.default_rng(4))
+    assert len(position) == pytest.approx(1200, rel=0.1)
+    distance = VOXEL * np.linalg.norm(position[:, None] - centres[None, :2], axis=-1).min(axis=1)
+    assert distance.min() >= 110
+    assert distance.max() <= 210
 
 
 def test_globular_proteins_have_the_size_of_their_mass() -> None:
@@ -224,7 +274,7 @@ def test_positions_of_the_lysate_lie_in_the_ice_and_cluster_as_asked() -> None:
 
 
 def test_cargo_is_centred_within_the_capsid_and_has_its_mass() -> None:
-    beads = cargo(np.array([[10.0, 20.0, 30.0]] * 40), 1000.0, VOXEL, np.random.default_rng(10))
+    beads = cargo(np.array([[10.0, 20.0, 30.0]] * 40), np.ones((40, 3)), 1000.0, VOXEL, np.random.default_rng(10))
     per_capsid = beads.mass.reshape(40, -1)
     assert per_capsid.sum(axis=1).mean() == pytest.approx(900, rel=0.1)
     centre = (per_capsid[..., None] * beads.position.reshape(40, -1, 3)).sum(axis=1) / per_capsid.sum(axis=1)[:, None]

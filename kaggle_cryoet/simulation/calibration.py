@@ -13,7 +13,8 @@ from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation import slice_statistics as statistics
 from kaggle_cryoet.simulation.calibration_pictures import draw_pictures
 from kaggle_cryoet.simulation.calibration_slices import PLANES, SliceSet, read_real, slices_like
-from kaggle_cryoet.simulation.dataset import simulate_tomogram
+from kaggle_cryoet.simulation.dataset import run_name, simulate_tomogram
+from kaggle_cryoet.simulation.nuisances import NUISANCE_RANGES
 from kaggle_cryoet.simulation.population import HABITS, REAL_SHAPE_ZYX
 
 Figures = dict[str, dict[str, float]]
@@ -83,16 +84,19 @@ def figures_of_picks(picks: Picks) -> Figures:
 
 
 def simulated(
-    real: SliceSet, seeds: Sequence[int], *, shape_zyx: tuple[int, int, int] = REAL_SHAPE_ZYX
+    real: SliceSet, numbers: Sequence[int], *, seed: int = 0, shape_zyx: tuple[int, int, int] = REAL_SHAPE_ZYX
 ) -> tuple[list[SliceSet], list[Figures]]:
-    """Slices and figures of one simulated tomogram per seed."""
+    """Slices and figures of the simulated tomograms of a set that have these numbers."""
     from tqdm.auto import tqdm
 
     slices: list[SliceSet] = []
     figures: list[Figures] = []
-    for seed in tqdm(seeds, desc="calibrating", unit="tomogram", disable=None):
-        tomogram, picks, _ = simulate_tomogram(f"seed {seed}", seed=(seed, 0), shape_zyx=shape_zyx)
-        slices.append(slices_like(real, tomogram, picks, np.random.default_rng((seed, 1))))
+    for number in tqdm(numbers, desc="calibrating", unit="tomogram", disable=None):
+        nuisances = NUISANCE_RANGES["training"].draw_of_set(seed, number)
+        tomogram, picks, _ = simulate_tomogram(
+            run_name(seed, number), seed=(seed, number), nuisances=nuisances, shape_zyx=shape_zyx
+        )
+        slices.append(slices_like(real, tomogram, picks, np.random.default_rng((seed, number, 1))))
         figures.append(figures_of(slices[-1]) | figures_of_picks(picks))
     return slices, figures
 
@@ -148,7 +152,8 @@ def calibrate(
     real_directory: str | Path,
     *,
     output: str | Path,
-    seeds: Sequence[int] = range(10),
+    tomograms: int = 10,
+    seed: int = 0,
     shape_zyx: tuple[int, int, int] = REAL_SHAPE_ZYX,
 ) -> list[Path]:
     """Write the table `calibration.md` and the pictures of `draw_pictures`.
@@ -161,8 +166,10 @@ def calibrate(
         As in `read_real`.
     output
         Folder of what is written, made if missing. Pictures of real slices are in it.
-    seeds
-        One simulated tomogram each.
+    tomograms
+        How many are simulated: the first of the set that `simulate` makes of the seed.
+    seed
+        Source of all chance.
     shape_zyx
         Its voxels; the real ones' by default, 128 or more along each edge.
 
@@ -174,15 +181,15 @@ def calibrate(
     Raises
     ------
     InputError
-        If real data are missing, there is no seed, or an edge is too short.
+        If real data are missing, there is no tomogram to simulate, or an edge is too short.
     """
     real, picks = read_real(real_directory)
-    if not len(seeds) or min(shape_zyx) < real.planes["xy"][0].shape[0]:
+    if tomograms < 1 or min(shape_zyx) < real.planes["xy"][0].shape[0]:
         raise InputError(
-            f"expected one seed or more and edges of at least {real.planes['xy'][0].shape[0]} voxels, "
-            f"got {len(seeds)} seeds and {shape_zyx}"
+            f"expected one tomogram or more and edges of at least {real.planes['xy'][0].shape[0]} voxels, "
+            f"got {tomograms} tomograms and {shape_zyx}"
         )
-    slices, simulations = simulated(real, seeds, shape_zyx=shape_zyx)
+    slices, simulations = simulated(real, range(tomograms), seed=seed, shape_zyx=shape_zyx)
     figures = real_figures(real, picks)
     likest = int(np.argmin([_difference(figures, found) for found in simulations]))
     directory = Path(output)

@@ -16,7 +16,7 @@ from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.simulation.beads import BeadModel
 from kaggle_cryoet.simulation.denoise import finish
 from kaggle_cryoet.simulation.microscope import draw_tilt_series
-from kaggle_cryoet.simulation.nuisances import NUISANCE_RANGES, NuisanceRanges, Nuisances
+from kaggle_cryoet.simulation.nuisances import NUISANCE_RANGES, Nuisances
 from kaggle_cryoet.simulation.population import REAL_SHAPE_ZYX
 from kaggle_cryoet.simulation.reconstruction import check_types, reconstruct_types
 from kaggle_cryoet.simulation.specimen import draw_specimen
@@ -33,7 +33,7 @@ def simulate_tomogram(
     *,
     seed: Sequence[int] | int,
     shape_zyx: tuple[int, int, int] = REAL_SHAPE_ZYX,
-    ranges: NuisanceRanges | None = None,
+    nuisances: Nuisances | None = None,
     voxel_angstrom: float = CZII_VOXEL_ANGSTROM,
     counts: Mapping[str, int] | None = None,
     picks: Picks | None = None,
@@ -45,7 +45,7 @@ def simulate_tomogram(
         name,
         seed=seed,
         shape_zyx=shape_zyx,
-        ranges=ranges,
+        nuisances=nuisances,
         voxel_angstrom=voxel_angstrom,
         counts=counts,
         picks=picks,
@@ -60,7 +60,7 @@ def simulate_tomograms(
     *,
     seed: Sequence[int] | int,
     shape_zyx: tuple[int, int, int] = REAL_SHAPE_ZYX,
-    ranges: NuisanceRanges | None = None,
+    nuisances: Nuisances | None = None,
     voxel_angstrom: float = CZII_VOXEL_ANGSTROM,
     counts: Mapping[str, int] | None = None,
     picks: Picks | None = None,
@@ -77,8 +77,8 @@ def simulate_tomograms(
         Source of all chance.
     shape_zyx
         Shape of the volume in voxels.
-    ranges
-        Distributions of the nuisances; those of training if not given.
+    nuisances
+        Specimen and microscope; drawn from the distributions of training if not given.
     voxel_angstrom
         Size of a voxel.
     counts, picks, bead_models
@@ -97,7 +97,7 @@ def simulate_tomograms(
             f"a tomogram needs edges of {LEAST_EDGE_VOXELS} voxels or more to hold particles, got {shape_zyx}"
         )
     rng = np.random.default_rng(seed)
-    nuisances = (ranges or NUISANCE_RANGES["training"]).draw(rng)
+    nuisances = nuisances or NUISANCE_RANGES["training"].draw(rng)
     specimen = draw_specimen(
         nuisances, shape_zyx, rng, voxel_angstrom=voxel_angstrom, counts=counts, picks=picks, bead_models=bead_models
     )
@@ -206,7 +206,7 @@ def simulate(
             names[number],
             seed=(seed, number),
             shape_zyx=shape_zyx,
-            ranges=NUISANCE_RANGES[setting],
+            nuisances=NUISANCE_RANGES[setting].draw_of_set(seed, number),
             counts=counts,
             picks=None if picks is None else picks[number % len(picks)],
             bead_models=bead_models,

@@ -18,6 +18,8 @@ GLOBULE_SIGMA_ANGSTROM = 8.0
 RNA_SIGMA_ANGSTROM = 9.0
 VLP_INNER_RADIUS_ANGSTROM = 105.0
 PROTEINS_PER_GROUP = 12
+COMPANION_DISTANCE_ANGSTROM = (110.0, 210.0)
+"""From the middle of a ribosome to the proteins that lie around it."""
 GOLD_DENSITY = 8.0
 """In kDa of protein per voxel of 10 Å: gold scatters about ten times as much as protein."""
 
@@ -58,6 +60,17 @@ def scattered(
     spread = rng.uniform(60, 250, len(groups)) / voxel_angstrom
     near = groups[owner] + rng.normal(size=(len(owner), 3)) * spread[owner, None]
     return np.concatenate([alone, near[slab.contains(near)]])
+
+
+def companions(
+    centres: NDArray[np.float64], per_centre: float, voxel_angstrom: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """`(n, 3)` positions zyx of proteins around each of the `(m, 3)` centres, as many as a Poisson number of them."""
+    owner = np.repeat(np.arange(len(centres)), rng.poisson(per_centre, len(centres)))
+    direction = rng.normal(size=(len(owner), 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    distance = rng.uniform(*COMPANION_DISTANCE_ANGSTROM, (len(owner), 1)) / voxel_angstrom
+    return np.asarray(centres[owner] + direction * distance)
 
 
 def globules(centres: NDArray[np.float64], voxel_angstrom: float, rng: np.random.Generator) -> Beads:
@@ -144,16 +157,21 @@ def contamination(slab: Slab, voxel_angstrom: float, rng: np.random.Generator) -
 
 
 def cargo(
-    centres: NDArray[np.float64], mass: float, voxel_angstrom: float, rng: np.random.Generator, beads: int = 320
+    centres: NDArray[np.float64],
+    size: NDArray[np.float64],
+    mass: float,
+    voxel_angstrom: float,
+    rng: np.random.Generator,
+    beads: int = 320,
 ) -> Beads:
-    """RNA of about `mass` kDa that fills each of the capsids at `(n, 3)` centres, in uneven clumps."""
+    """RNA of about `mass` kDa, in uneven clumps, in each capsid at `(n, 3)` centres with `(n, 3)` relative sizes."""
     count = len(centres)
     direction = rng.normal(size=(count, beads, 3))
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
     radius = VLP_INNER_RADIUS_ANGSTROM / voxel_angstrom * rng.random((count, beads, 1)) ** (1 / 3)
     share = rng.gamma(1.0, size=(count, beads))
     share /= share.sum(axis=1, keepdims=True)
-    offset = direction * radius
+    offset = direction * radius * size.mean(axis=1)[:, None, None]
     offset -= (share[..., None] * offset).sum(axis=1, keepdims=True)  # the capsid's centre of mass stays where it is
     return Beads(
         position=(centres[:, None] + offset).reshape(-1, 3),

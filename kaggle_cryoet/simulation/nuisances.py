@@ -8,8 +8,12 @@ testing only.
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
+
+STRATA = 10
+"""So many consecutive tomograms of a set cover each range evenly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,8 @@ class Nuisances:
     """Small unlabelled proteins in the ice."""
     lysate_clustered: float
     """Share of them that lie in loose groups."""
+    companions_per_ribosome: float
+    """Small proteins around each ribosome, besides the others."""
     distractors_per_cubic_micrometre: float
     """Large unlabelled complexes in the ice."""
     aggregates_per_cubic_micrometre: float
@@ -122,11 +128,11 @@ class Uniform:
     high: float
     log: bool = False
 
-    def draw(self, rng: np.random.Generator) -> float:
-        """One value."""
+    def at(self, share: float) -> float:
+        """The value that a share between 0 and 1 of all values lies below."""
         if self.log:
-            return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
-        return float(rng.uniform(self.low, self.high))
+            return float(np.exp(np.log(self.low) + share * np.log(self.high / self.low)))
+        return float(self.low + share * (self.high - self.low))
 
 
 @dataclass(frozen=True)
@@ -135,9 +141,9 @@ class Chance:
 
     probability: float
 
-    def draw(self, rng: np.random.Generator) -> bool:
-        """One outcome."""
-        return bool(rng.random() < self.probability)
+    def at(self, share: float) -> bool:
+        """True for shares between 0 and 1 below the probability."""
+        return bool(share < self.probability)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,10 +155,11 @@ class NuisanceRanges:
     ice_slope_x: Uniform = Uniform(-0.1, 0.1)
     ice_offset: Uniform = Uniform(-0.18, 0.02)
     interface_fraction: Uniform = Uniform(0.0, 0.4)
-    particle_density: Uniform = Uniform(0.7, 1.5)
+    particle_density: Uniform = Uniform(0.6, 1.6)
     clustering: Uniform = Uniform(0.3, 1.4)
-    lysate_per_cubic_micrometre: Uniform = Uniform(8e4, 1.6e6, log=True)
+    lysate_per_cubic_micrometre: Uniform = Uniform(8e4, 1.7e6, log=True)
     lysate_clustered: Uniform = Uniform(0.1, 0.8)
+    companions_per_ribosome: Uniform = Uniform(0, 10)
     distractors_per_cubic_micrometre: Uniform = Uniform(60, 800, log=True)
     aggregates_per_cubic_micrometre: Uniform = Uniform(20, 500, log=True)
     vesicles_per_cubic_micrometre: Uniform = Uniform(5, 120, log=True)
@@ -161,37 +168,54 @@ class NuisanceRanges:
     contaminations_per_square_micrometre: Uniform = Uniform(0.1, 6, log=True)
     carbon_edge: Chance = Chance(0.4)
     cargo_fraction: Uniform = Uniform(0.25, 0.9)
-    defocus_angstrom: Uniform = Uniform(15000, 45000)
+    defocus_angstrom: Uniform = Uniform(12000, 49000)
     amplitude_contrast: Uniform = Uniform(0.06, 0.14)
     phase_flipped: Chance = Chance(0.7)
-    low_frequency_restoration: Uniform = Uniform(0.05, 0.5)
-    envelope_angstrom_squared: Uniform = Uniform(0, 500)
+    low_frequency_restoration: Uniform = Uniform(0.0, 0.5)
+    envelope_angstrom_squared: Uniform = Uniform(0, 400)
     damping_angstrom_squared_per_degree: Uniform = Uniform(0, 25)
-    alignment_error_angstrom: Uniform = Uniform(0, 7)
+    alignment_error_angstrom: Uniform = Uniform(0, 6)
     tilt_range_degree: Uniform = Uniform(41, 50)
     tilt_offset_degree: Uniform = Uniform(-3, 3)
     tilt_step_degree: Uniform = Uniform(2.8, 3.2)
-    ramp_exponent: Uniform = Uniform(0.45, 0.9)
+    ramp_exponent: Uniform = Uniform(0.45, 1.1)
     tilt_weight_degree: Uniform = Uniform(24, 60)
     dropped_tilts: Uniform = Uniform(0, 0.1)
-    signal_per_noise: Uniform = Uniform(1.5, 3.8, log=True)
+    signal_per_noise: Uniform = Uniform(1.6, 6.0, log=True)
     raw_noise: Uniform = Uniform(1.5, 4.0)
     wedge_filled: Uniform = Uniform(0.3, 0.9)
     leakage: Uniform = Uniform(0.04, 0.14)
-    softness_per_voxel: Uniform = Uniform(0.16, 0.45)
+    softness_per_voxel: Uniform = Uniform(0.17, 0.45)
     softness_exponent: Uniform = Uniform(1.0, 2.2)
     cutoff_per_voxel: Uniform = Uniform(0.28, 0.46)
     cutoff_exponent: Uniform = Uniform(5, 10)
-    coring: Uniform = Uniform(0.1, 0.5)
+    coring: Uniform = Uniform(0.1, 0.6)
     bright_suppression: Uniform = Uniform(0.4, 1.0)
-    dark_exponent: Uniform = Uniform(0.6, 0.95)
+    dark_exponent: Uniform = Uniform(0.5, 0.9)
     fixed_pattern: Uniform = Uniform(0.0, 1.2)
     uncovered_border: Chance = Chance(0.4)
     background_spread: Uniform = Uniform(3.5e-6, 5.2e-6)
 
     def draw(self, rng: np.random.Generator) -> Nuisances:
-        """One tomogram's nuisances, field by field in their order."""
-        return Nuisances(**{item.name: getattr(self, item.name).draw(rng) for item in fields(self)})
+        """One tomogram's nuisances, independent of any other's."""
+        return self._at(rng.random(len(fields(self))))
+
+    def draw_of_set(self, seed: int, number: int) -> Nuisances:
+        """Nuisances of tomogram `number` of a set, from `(seed, number)` alone.
+
+        Any `STRATA` tomograms from a multiple of `STRATA` on are a Latin hypercube: of each nuisance they hold one
+        value from each of `STRATA` equally likely parts of its range, so that a small set covers all ranges evenly.
+        Source: McKay, Beckman and Conover, Technometrics 21 (1979).
+        """
+        block, place = divmod(number, STRATA)
+        rng = np.random.default_rng((seed, block, STRATA))
+        stratum = rng.permuted(np.tile(np.arange(STRATA), (len(fields(self)), 1)), axis=1)  # (nuisance, place)
+        return self._at((stratum[:, place] + rng.random(stratum.shape)[:, place]) / STRATA)
+
+    def _at(self, share: NDArray[np.float64]) -> Nuisances:
+        """The nuisances at `(n,)` shares, field by field in their order."""
+        values = zip(fields(self), share.tolist(), strict=True)
+        return Nuisances(**{item.name: getattr(self, item.name).at(value) for item, value in values})
 
 
 TRAINING = NuisanceRanges()

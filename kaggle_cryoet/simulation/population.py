@@ -30,6 +30,10 @@ class Habit:
     """Half the smallest distances between neighbours of the kind (1st to 5th percentile)."""
     contact_fraction: float
     """Share tried at contact with one of the kind, so that about as many are in contact as in the picks."""
+    size_range: tuple[float, float] = (1.0, 1.0)
+    """Smallest and largest size of a particle, relative to its bead model."""
+    deformation: float = 0.0
+    """Standard deviation of the stretch along each of its axes."""
 
 
 HABITS: Mapping[str, Habit] = {
@@ -39,7 +43,12 @@ HABITS: Mapping[str, Habit] = {
     "ribosome": Habit(count=331 / 7, count_spread=0.38, contact_radius_angstrom=115.0, contact_fraction=0.3),
     "thyroglobulin": Habit(count=251 / 7, count_spread=0.22, contact_radius_angstrom=105.0, contact_fraction=0.01),
     "virus-like-particle": Habit(
-        count=113 / 7, count_spread=0.45, contact_radius_angstrom=133.0, contact_fraction=0.02
+        count=113 / 7,
+        count_spread=0.45,
+        contact_radius_angstrom=133.0,
+        contact_fraction=0.02,
+        size_range=(0.8, 1.02),  # the shells of the three in the public slice have radii of 106 to 120 Å, not 129
+        deformation=0.04,
     ),
 }
 """By name of particle."""
@@ -57,6 +66,8 @@ class Population:
     """`(n, 3)` centres of mass, zyx in voxels."""
     rotation: NDArray[np.float64]
     """`(n, 3, 3)`, acting on zyx columns."""
+    size: NDArray[np.float64]
+    """`(n, 3)` stretch along the axes of the structure."""
 
 
 def draw_counts(nuisances: Nuisances, shape_zyx: tuple[int, int, int], rng: np.random.Generator) -> dict[str, int]:
@@ -117,20 +128,37 @@ def draw_populations(
         is_forbidden=is_forbidden,
     )
     models = [bead_models.get(p.name) or load_bead_model(p.name) for p in PARTICLES] + distractors
+    habits = [None if p.name in bead_models else HABITS[p.name] for p in PARTICLES] + [None] * len(distractors)
     populations = []
     for kind, model in enumerate(models):
         position, rotation = placed[kind], _random_rotations(len(placed[kind]), rng)
         if kind < len(given):
             position = np.concatenate([given[kind][0], position])
             rotation = np.concatenate([given[kind][1], rotation])
-        populations.append(Population(model=model, radius_voxels=radius[kind], position=position, rotation=rotation))
+        populations.append(
+            Population(
+                model=model,
+                radius_voxels=radius[kind],
+                position=position,
+                rotation=rotation,
+                size=_sizes(habits[kind], len(position), rng),
+            )
+        )
     return populations
+
+
+def _sizes(habit: Habit | None, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """`(count, 3)` stretches of particles along the axes of their structure; without a habit all are as their model."""
+    if habit is None:
+        return np.ones((count, 3))
+    return rng.uniform(*habit.size_range, (count, 1)) * (1 + habit.deformation * rng.normal(size=(count, 3)))
 
 
 def beads_of(population: Population, voxel_angstrom: float, rng: np.random.Generator) -> Beads:
     """The beads of all particles of a kind; each particle's mass varies by a few per cent, as by partial damage."""
     count = len(population.position)
-    turned = np.einsum("nij,bj->nbi", population.rotation, population.model.position_zyx_angstrom / voxel_angstrom)
+    stretched = population.size[:, None] * (population.model.position_zyx_angstrom / voxel_angstrom)  # (n, bead, 3)
+    turned = np.einsum("nij,nbj->nbi", population.rotation, stretched)
     scale = rng.normal(1.0, 0.06, (count, 1))
     sigma = population.model.sigma_angstrom / voxel_angstrom
     return Beads(

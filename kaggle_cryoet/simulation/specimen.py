@@ -16,6 +16,7 @@ from kaggle_cryoet.simulation.lysate import (
     Beads,
     aggregate,
     cargo,
+    companions,
     concatenate_beads,
     contamination,
     filament,
@@ -117,11 +118,12 @@ def draw_specimen(
         add_vesicle(density, vesicle, voxel_angstrom)
     vlp = populations[label_of("virus-like-particle")]
     cargo_mass = nuisances.cargo_fraction * float(vlp.model.mass.sum())
-    surroundings = _surroundings(nuisances, slab, vesicles, voxel_angstrom, rng)
+    ribosomes = populations[label_of("ribosome")].position
+    surroundings = _surroundings(nuisances, slab, vesicles, ribosomes, voxel_angstrom, rng)
     beads = concatenate_beads(
         [
             *(beads_of(population, voxel_angstrom, rng) for population in populations),
-            cargo(vlp.position, cargo_mass, voxel_angstrom, rng),
+            cargo(vlp.position, vlp.size, cargo_mass, voxel_angstrom, rng),
             surroundings.select(_outside_particles(surroundings.position, populations)),
         ]
     )
@@ -189,6 +191,7 @@ def _surroundings(
     nuisances: Nuisances,
     slab: Slab,
     vesicles: Sequence[Vesicle],
+    ribosomes: NDArray[np.float64],
     voxel_angstrom: float,
     rng: np.random.Generator,
 ) -> Beads:
@@ -201,9 +204,11 @@ def _surroundings(
     square_micrometres = np.prod(slab.shape_zyx[1:]) * (voxel_angstrom * 1e-4) ** 2
     lumps = int(rng.poisson(nuisances.contaminations_per_square_micrometre * square_micrometres))
     lysate = scattered(number["lysate"], nuisances.lysate_clustered, slab, voxel_angstrom, rng)
+    company = companions(ribosomes, nuisances.companions_per_ribosome, voxel_angstrom, rng)
     return concatenate_beads(
         [
             globules(lysate, voxel_angstrom, rng),
+            globules(company[slab.contains(company)], voxel_angstrom, rng),
             *(vesicle_content(vesicle, slab, voxel_angstrom, rng) for vesicle in vesicles),
             *(aggregate(centre, voxel_angstrom, rng) for centre in slab.draw(number["aggregates"], 0, rng)),
             *(filament(centre, slab, voxel_angstrom, rng) for centre in slab.draw(number["filaments"], 0, rng)),
