@@ -9,9 +9,12 @@ from pathlib import Path
 import click
 
 from kaggle_cryoet import __version__
+from kaggle_cryoet.cli_look import look
 from kaggle_cryoet.cli_options import device_option, flips_option, pick_settings
+from kaggle_cryoet.cli_report import confusion, curves, detections
 from kaggle_cryoet.cli_simulation import beads, calibrate, simulate
 from kaggle_cryoet.cli_training import train
+from kaggle_cryoet.cli_yolo import slices
 from kaggle_cryoet.errors import InputError
 
 EXIT_BAD_USE = 2
@@ -142,7 +145,7 @@ def evaluate(submission: Path, truth: Path, json_path: Path | None) -> None:
     click.echo(score.format_table())
 
 
-for verb in (simulate, beads, calibrate, train):
+for verb in (look, confusion, detections, simulate, beads, calibrate, slices, train, curves):
     cli.add_command(verb)
 
 

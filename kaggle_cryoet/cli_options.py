@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from kaggle_cryoet.picking.pipeline import PickSettings
+    from kaggle_cryoet.picking.settings import PickSettings
 
 device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 flips_option = click.option(
@@ -19,7 +19,7 @@ flips_option = click.option(
 
 def pick_settings(flips: str) -> "PickSettings":
     """Settings of picking for a value of `flips_option`."""
-    from kaggle_cryoet.picking.pipeline import PickSettings
     from kaggle_cryoet.picking.segment import SegmentSettings
+    from kaggle_cryoet.picking.settings import PickSettings
 
     return PickSettings(segment=SegmentSettings(flips=int(flips)))

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from kaggle_cryoet.cli_options import device_option, flips_option, pick_settings
+from kaggle_cryoet.cli_yolo import train_yolo
 
 
 @click.group()
@@ -12,31 +13,74 @@ def train() -> None:
     """Train a network on labelled tomograms."""
 
 
+train.add_command(train_yolo)
+
+
 @train.command("unet")
-@click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
+@click.argument("data_dirs", nargs=-1, required=True, metavar="DATA_DIR[@WEIGHT]...")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for model, checkpoints and log.")
-@click.option("--preset", default="half", show_default=True, help="Network: half or host.")
+@click.option("--preset", default="half", show_default=True, help="Network and way of training: half, paper or host.")
 @click.option("--from", "start_from", type=click.Path(path_type=Path), help="Model folder whose weights to start with.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --output.")
 @click.option("--validation", multiple=True, type=click.Path(path_type=Path), help="Labelled runs to look at only.")
+@click.option("--fold", metavar="NAME", help="Run of DATA_DIR... to leave out and to look at.")
+@click.option(
+    "--tomogram-type",
+    "tomogram_types",
+    multiple=True,
+    default=("denoised",),
+    metavar="NAME[@SHARE]",
+    show_default=True,
+    help="Reconstruction; those given after the first are trained on beside it.",
+)
+@click.option("--memory-gb", type=float, default=8.0, show_default=True, help="Tomograms beyond this stay on disk.")
+@click.option("--hard-negatives", type=click.Path(path_type=Path), metavar="CSV", help="Submission for DATA_DIR...")
+@click.option("--stream", type=int, nargs=3, metavar="Z Y X", help="Simulate tomograms of this shape meanwhile.")
 @click.option("--epochs", type=int, default=20, show_default=True, help="Portions of 800 crops.")
+@click.option("--keep", type=int, default=0, show_default=True, help="Keep so many of the latest models apart.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other setting: training.loss.name=focal."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @device_option
 def train_unet(
-    data_dirs: tuple[Path, ...],
+    data_dirs: tuple[str, ...],
     output: Path,
     preset: str,
     start_from: Path | None,
     resume: bool,
     validation: tuple[Path, ...],
+    fold: str | None,
+    tomogram_types: tuple[str, ...],
+    memory_gb: float,
+    hard_negatives: Path | None,
+    stream: tuple[int, int, int] | None,
     epochs: int,
+    keep: int,
+    changes: tuple[str, ...],
     seed: int,
     device: str,
 ) -> None:
-    """Train the 3D U-Net on the labelled runs in DATA_DIR..."""
-    from kaggle_cryoet.training.unet import TrainingLength
+    """Train the 3D U-Net on the labelled runs in DATA_DIR..., drawing WEIGHT times as often from some."""
+    from kaggle_cryoet.training.data import DataSettings
+    from kaggle_cryoet.training.overrides import override
+    from kaggle_cryoet.training.presets import Recipe, training_preset
+    from kaggle_cryoet.training.stream import StreamSettings
+    from kaggle_cryoet.training.trainer import TrainingLength
     from kaggle_cryoet.training.unet import train_unet as run_training
 
+    recipe = Recipe(
+        training=training_preset(preset).training,
+        length=TrainingLength(epochs=epochs, keep=keep),
+        data=DataSettings(
+            tomogram_types=tomogram_types,
+            memory_gb=memory_gb,
+            fold=fold,
+            hard_negatives=None if hard_negatives is None else str(hard_negatives),
+            stream=None if stream is None else StreamSettings(shape_zyx=stream),
+        ),
+    )
+    recipe = override(recipe, changes)
     folder = run_training(
         data_dirs,
         output,
@@ -44,11 +88,24 @@ def train_unet(
         preset=preset,
         start_from=start_from,
         resume=resume,
-        length=TrainingLength(epochs=epochs),
+        length=recipe.length,
+        crops=recipe.crops,
+        data=recipe.data,
+        settings=recipe.training,
         seed=seed,
         device=device,
     )
     click.echo(f"model: {folder}")
+
+
+@train.command("average")
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL...")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Model folder to write.")
+def train_average(models: tuple[Path, ...], output: Path) -> None:
+    """Average the weights of several models of one training; fit its thresholds anew afterwards."""
+    from kaggle_cryoet.training.average import average_models
+
+    click.echo(f"model: {average_models(models, output)}")
 
 
 @train.command("finetune")
@@ -81,5 +138,22 @@ def train_thresholds(data_dirs: tuple[Path, ...], weights: Path, flips: str, dev
     """Fit the thresholds of a model anew, on the labelled runs in DATA_DIR..."""
     from kaggle_cryoet.training.refit import refit_thresholds
 
-    _, score = refit_thresholds(weights, data_dirs, settings=pick_settings(flips).segment, device=device)
+    _, score = refit_thresholds(weights, data_dirs, settings=pick_settings(flips), device=device, progress=True)
     click.echo(f"on the tomograms fitted on:\n{score.format_table()}\nmodel: {weights}")
+
+
+@train.command("hybrid")
+@click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
+@click.option("--weights", type=click.Path(path_type=Path), required=True, help="Folder with unet3d and yolo11.")
+@click.option("--output", type=click.Path(path_type=Path), help="Model folder; hybrid in --weights if not given.")
+@flips_option
+@device_option
+def train_hybrid(data_dirs: tuple[Path, ...], weights: Path, output: Path | None, flips: str, device: str) -> None:
+    """Fit the hybrid of both networks, on labelled runs in DATA_DIR... that neither was trained on."""
+    from kaggle_cryoet.training.hybrid import fit_hybrid_folder
+
+    settings = pick_settings(flips)
+    fit = fit_hybrid_folder(data_dirs, weights, output, settings=settings, device=device, progress=True)
+    for name, score in fit.scores.items():
+        click.echo(f"{name}, each run by what was fitted on the others:\n{score.format_table()}")
+    click.echo(f"model: {output or weights / 'hybrid'}")

@@ -6,27 +6,36 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_cryoet import __version__
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picking.branches import BRANCHES, UNET_FOLDER, find_models
 
 if TYPE_CHECKING:
     import pandas
 
     from kaggle_cryoet.metric import Score
-    from kaggle_cryoet.picking.pipeline import PickSettings
+    from kaggle_cryoet.picking.settings import PickSettings
     from kaggle_cryoet.picks import Picks
     from kaggle_cryoet.tomogram import RunLocation
 
+__all__ = [
+    "BRANCHES",
+    "SHIPPED_WEIGHTS",
+    "UNET_FOLDER",
+    "Prediction",
+    "dry_run",
+    "evaluate",
+    "predict",
+    "run_prediction",
+]
+
 logger = logging.getLogger(__name__)
 
-BRANCHES = ("unet",)
-"""Ways of picking that exist."""
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
-UNET_FOLDER = "unet3d"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,14 +86,16 @@ def run_prediction(
     device
         `auto`, `cpu` or `cuda`.
     weights
-        Model folder, or a folder with `unet3d` in it; the weights of the package if not given.
+        Folder with the model folders that the branch needs, `unet3d`, `yolo11`, `hybrid`, or the one model folder that
+        it needs; the weights of the package if not given.
     report
         Folder for an HTML page with pictures.
     settings
         How the networks are applied and points are found.
     time_limit_seconds
-        If a forecast from the first tomograms is beyond this, the others are picked with fewer flips, at last without
-        overlap of windows. No tomogram is begun that would not end in this time; those left out count as failed.
+        If a forecast from the first tomograms is beyond this, the others are picked with fewer flips, then without
+        overlap of windows, at last by a lesser branch. No tomogram is begun that would not end in this time; those left
+        out count as failed.
     run_names
         Only these runs.
     tomogram_type
@@ -105,29 +116,31 @@ def run_prediction(
     from tqdm.auto import tqdm
 
     from kaggle_cryoet.growing import GrowingSubmission, settings_key
-    from kaggle_cryoet.models.store import DESCRIPTION_FILE, WEIGHTS_FILE, load_unet
+    from kaggle_cryoet.models.store import DESCRIPTION_FILE, WEIGHTS_FILE
     from kaggle_cryoet.picking.devices import choose_devices
-    from kaggle_cryoet.picking.pipeline import PickSettings, pick_runs
+    from kaggle_cryoet.picking.pickers import load_pickers
+    from kaggle_cryoet.picking.pipeline import pick_runs
+    from kaggle_cryoet.picking.settings import PickSettings
 
     started = time.monotonic()
     if time_limit_seconds is not None and not time_limit_seconds > 0:
         raise InputError(f"the time limit must be positive, got {time_limit_seconds} s")
     deadline = None if time_limit_seconds is None else started + time_limit_seconds
     runs = _choose_runs(tomogram_dir, run_names, tomogram_type)
-    folder = _unet_folder(branch, weights)
-    load_unet(folder)  # weights that cannot be used are noticed now, before an output is touched
+    weights = SHIPPED_WEIGHTS if weights is None else Path(weights)
+    folders = find_models(branch, weights)
+    load_pickers(branch, weights)  # weights that cannot be used are noticed now, before an output is touched
     devices = choose_devices(device)
-    settings = settings or PickSettings()
-    key = settings_key(
-        (__version__, branch, settings, tomogram_type), (folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE)
-    )
+    settings = replace(settings or PickSettings(), branch=branch)
+    files = [folder / name for folder in folders.values() for name in (DESCRIPTION_FILE, WEIGHTS_FILE)]
+    key = settings_key((__version__, settings, tomogram_type), [file for file in files if file.exists()])
     growing = GrowingSubmission(Path(output), runs=[run.name for run in runs], key=key, go_on=go_on)
 
     missing = [run for run in runs if run.name not in growing.picks]
     reasons: dict[str, str] = {}
     not_begun = f"not begun within {time_limit_seconds:g} s" if time_limit_seconds is not None else "not begun"
     with (
-        closing(pick_runs(missing, folder, settings=settings, devices=devices, deadline=deadline)) as outcomes,
+        closing(pick_runs(missing, weights, settings=settings, devices=devices, deadline=deadline)) as outcomes,
         tqdm(
             total=len(runs),
             initial=len(growing.picks),
@@ -159,9 +172,8 @@ def run_prediction(
         seconds=growing.seconds,
     )
     if report is not None:
-        _write_report(
-            report, runs, prediction, truth=None, score=None, settings={"weights": str(folder)}, command=command
-        )
+        used = {"branch": branch, "weights": ", ".join(map(str, folders.values()))}
+        _write_report(report, runs, prediction, truth=None, score=None, settings=used, command=command)
     return prediction
 
 
@@ -244,7 +256,7 @@ def dry_run(
         prediction,
         truth=scored,
         score=score,
-        settings={"weights": str(_unet_folder(branch, weights))},
+        settings={"branch": branch, "weights": str(SHIPPED_WEIGHTS if weights is None else weights)},
         command=command,
     )
     return prediction, score, page
@@ -259,14 +271,6 @@ def _choose_runs(directory: str | Path, names: Sequence[str], tomogram_type: str
     if unknown:
         raise InputError(f"{directory}: holds no run {', '.join(unknown)}")
     return [run for run in runs if not names or run.name in names]
-
-
-def _unet_folder(branch: str, weights: str | Path | None) -> Path:
-    """Folder of the U-Net that a branch needs."""
-    if branch not in BRANCHES:
-        raise InputError(f"branch {branch!r} is not available in this version; expected {' or '.join(BRANCHES)}")
-    folder = SHIPPED_WEIGHTS if weights is None else Path(weights)
-    return folder / UNET_FOLDER if (folder / UNET_FOLDER).is_dir() else folder
 
 
 def _write_report(

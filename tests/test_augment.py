@@ -6,10 +6,10 @@ import torch
 from scipy import ndimage
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.training.augment import SMOOTH_NOISE_GAIN, AugmentSettings, augment, binomial_filter
+from kaggle_cryoet.training.augment import SMOOTH_NOISE_GAIN, AugmentSettings, augment, binomial_filter, mix_pairs
 
 SHAPE = (10, 14, 18)
-NOTHING = {"log_scale": 0.0, "offset": 0.0, "sharpening": 0.0, "noise": 0.0, "least_gamma": 1.0}
+NOTHING = {"log_scale": 0.0, "offset": 0.0, "sharpening": 0.0, "middle": 0.0, "noise": 0.0, "least_gamma": 1.0}
 
 
 def generator(seed=0):
@@ -20,9 +20,9 @@ def crops(count=4, seed=1, shape=SHAPE):
     return torch.randn(count, 1, *shape, generator=generator(seed))
 
 
-def scipy_binomial(x):
+def scipy_binomial(x, kernel=(0.25, 0.5, 0.25)):
     for axis in range(3):
-        x = ndimage.correlate1d(x, [0.25, 0.5, 0.25], axis=axis, mode="nearest")
+        x = ndimage.correlate1d(x, kernel, axis=axis, mode="nearest")
     return x
 
 
@@ -31,6 +31,14 @@ def test_the_binomial_filter_is_scipys():
     filtered = binomial_filter(x.clone())
     for item in range(len(x)):
         np.testing.assert_allclose(filtered[item, 0], scipy_binomial(x[item, 0].numpy()), atol=1e-6)
+
+
+def test_a_wider_filter_takes_voxels_two_apart():
+    x = crops()
+    filtered = binomial_filter(x.clone(), step=2)
+    for item in range(len(x)):
+        expected = scipy_binomial(x[item, 0].numpy(), (0.25, 0, 0.5, 0, 0.25))
+        np.testing.assert_allclose(filtered[item, 0], expected, atol=1e-6)
 
 
 def test_filtered_white_noise_is_as_strong_as_before_once_it_has_its_gain():
@@ -84,6 +92,34 @@ def test_sharpening_adds_or_takes_away_what_the_filter_removes():
     assert max(map(abs, shares)) <= 0.6 + 1e-4
 
 
+def test_the_middle_of_the_spectrum_is_what_lies_between_two_filters():
+    x = crops(20)
+    changed = augment(x, AugmentSettings(**NOTHING | {"middle": 0.5}), generator())
+    shares = []
+    for before, after in zip(x[:, 0].numpy(), changed[:, 0].numpy(), strict=True):
+        smooth = scipy_binomial(before)
+        middle = smooth - scipy_binomial(smooth, (0.25, 0, 0.5, 0, 0.25))
+        shares.append(((after - before) * middle).sum() / (middle**2).sum())
+        np.testing.assert_allclose(after, before + shares[-1] * middle, atol=1e-4)
+    assert min(shares) < -0.2
+    assert max(shares) > 0.2
+    assert max(map(abs, shares)) <= 0.5 + 1e-4
+
+
+def test_mixed_crops_are_blends_of_two_and_their_targets_are_blended_alike():
+    x = torch.eye(40)[:, None, None, None] + torch.zeros(40, 1, 2, 3, 40)
+    target = torch.eye(40)[:, :, None, None, None] + torch.zeros(40, 40, 1, 2, 3)
+    mixed, targets = mix_pairs(x, target, AugmentSettings(mixup=0.5), generator())
+    torch.testing.assert_close(mixed[:, 0, 0, 0], targets[:, :, 0, 0, 0])
+    share = mixed[:, 0, 0, 0]
+    torch.testing.assert_close(share.sum(dim=1), torch.ones(40))
+    own = share.diagonal()
+    assert float(own.min()) > 0.5
+    assert 10 < int((own < 1).sum()) < 30
+    assert int((share > 0).sum(dim=1).max()) == 2
+    assert mix_pairs(x, target, AugmentSettings(), generator()) == (x, target)
+
+
 def test_gamma_keeps_signs_and_bends_by_a_power():
     x = crops(20)
     changed = augment(x, AugmentSettings(**NOTHING | {"least_gamma": 0.8}), generator())
@@ -121,7 +157,10 @@ def test_what_is_changed_commutes_with_flips(axis):
     )
 
 
-@pytest.mark.parametrize("settings", [{"noise": -0.1}, {"least_gamma": 0.0}, {"least_gamma": 1.2}, {"offset": -1.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"noise": -0.1}, {"middle": -0.1}, {"mixup": 1.5}, {"least_gamma": 0.0}, {"least_gamma": 1.2}, {"offset": -1.0}],
+)
 def test_impossible_ranges_are_an_input_error(settings):
     with pytest.raises(InputError):
         AugmentSettings(**settings)

@@ -94,6 +94,24 @@ def test_blobs_smaller_than_the_fraction_of_the_particle_are_dropped():
     assert 3 not in picks.label
 
 
+def test_the_threshold_of_a_blob_is_for_its_highest_score_and_does_not_cut_it():
+    score = np.zeros((6, 20, 30, 40), dtype=np.float32)
+    score[0, 5:9, 6:10, 7:11] = 0.3
+    score[0, 5, 6, 7] = 0.9
+    settings = LocaliseSettings(method="centroids")
+    found = [
+        find_candidates(
+            ScoreGrid(score=score, stride=2), voxel_angstrom=VOXEL_ANGSTROM, thresholds=[cut] * 6, settings=settings
+        )
+        for cut in (0.05, 0.8, 0.95)
+    ]
+    assert [len(picks) for picks in found] == [1, 1, 0]
+    for picks in found[:2]:
+        np.testing.assert_allclose(
+            picks.position_zyx_angstrom[0], [13.5 * 10.012444, 15.5 * 10.012444, 17.5 * 10.012444]
+        )
+
+
 def test_a_grid_coarser_than_the_particles_still_works():
     score = np.zeros((6, 5, 6, 7), dtype=np.float32)
     score[0, 2, 3, 4] = 0.9

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,15 +11,9 @@ from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
-from kaggle_cryoet.training.crops import (
-    CropDataset,
-    CropSettings,
-    EpochSampler,
-    LabelledVolume,
-    find_labelled_runs,
-    load_labelled_volume,
-)
-from kaggle_cryoet.training.targets import draw_targets
+from kaggle_cryoet.training.crops import CropDataset, CropSettings, EpochSampler
+from kaggle_cryoet.training.targets import TargetSettings, draw_targets
+from kaggle_cryoet.training.volumes import LabelledVolume, find_labelled_runs, load_labelled_volume
 
 VOXEL_ANGSTROM = 10.012444
 SHAPE = (36, 46, 56)
@@ -34,7 +30,7 @@ def labelled_volume(name="a", *, shape=SHAPE, counts=(5, 5, 5, 5, 5, 5), seed=0)
 
 
 def crops_of(volumes, *, stride=2, seed=0, length=10, **settings):
-    settings = CropSettings(**{"shape_zyx": CROP} | settings)
+    settings = CropSettings(**{"shape_zyx": CROP, "warp_fraction": 0.0} | settings)
     return CropDataset(volumes, length=length, stride=stride, seed=seed, settings=settings)
 
 
@@ -160,6 +156,55 @@ def test_no_number_comes_twice_in_the_epochs_of_a_training():
     assert torch.equal(batches[1][0][1], dataset[15][0])
 
 
+def test_processes_share_every_batch_of_the_one_that_is_alone():
+    batches = {}
+    for processes in (1, 2, 4):
+        samplers = [EpochSampler(16, rank=rank, processes=processes) for rank in range(processes)]
+        for sampler in samplers:
+            sampler.set_epoch(3)
+            assert len(sampler) == 16 // processes
+        each = [np.array(list(sampler)).reshape(4, 4 // processes) for sampler in samplers]
+        batches[processes] = np.sort(np.concatenate(each, axis=1), axis=1).tolist()
+    assert batches[1] == np.arange(48, 64).reshape(4, 4).tolist()
+    assert batches[1] == batches[2] == batches[4]
+
+
+def test_heavier_volumes_are_drawn_from_more_often():
+    light, heavy = labelled_volume("light"), replace(labelled_volume("heavy", seed=1), weight=3.0)
+    for fraction in (0.0, 1.0):
+        dataset = crops_of([light, heavy], particle_fraction=fraction)
+        places = [dataset._place(np.random.default_rng((0, number))) for number in range(800)]
+        assert np.mean([volume is heavy for volume, _ in places]) == pytest.approx(0.75, abs=0.05)
+
+
+def test_a_share_of_the_crops_is_turned_and_scaled_and_its_targets_alike():
+    volume = labelled_volume(counts=(3, 0, 0, 3, 0, 3))
+    plain = crops_of([volume], stride=1, shape_zyx=(12, 20, 20))
+    warped = crops_of([volume], stride=1, shape_zyx=(12, 20, 20), warp_fraction=0.5)
+    same = np.array([torch.equal(plain[number][0], warped[number][0]) for number in range(100)])
+    assert 30 < same.sum() < 70
+    for number in np.flatnonzero(same)[:10]:
+        assert torch.equal(plain[number][1], warped[number][1])
+    still = crops_of([volume], stride=1, shape_zyx=(12, 20, 20), warp_fraction=1.0, rotation_degrees=0.0, scale=0.0)
+    assert torch.equal(still[3][0], plain[3][0])
+
+
+def test_in_a_warped_and_flipped_crop_the_particles_are_where_the_target_says():
+    rng = np.random.default_rng(0)
+    position = rng.uniform(12, np.array(SHAPE) - 13, (3, 3)) * VOXEL_ANGSTROM
+    picks = Picks(position_zyx_angstrom=position, label=np.full(3, 3))
+    wide = TargetSettings(sigma_of_radius=0.3)
+    drawn = draw_targets(picks, shape_zyx=SHAPE, stride=1, voxel_angstrom=VOXEL_ANGSTROM, settings=wide)[3]
+    volume = LabelledVolume(name="a", volume=drawn.astype(np.float16), picks=picks, voxel_angstrom=VOXEL_ANGSTROM)
+    settings = CropSettings(shape_zyx=(20, 28, 28), warp_fraction=1.0, rotation_degrees=30.0, scale=0.1)
+    dataset = CropDataset([volume], length=10, stride=1, seed=0, settings=settings, targets=wide)
+    for number in range(12):
+        crop, target = dataset[number]
+        certain = torch.maximum(crop[0], target[3]) > 0.02
+        assert certain.any()
+        np.testing.assert_allclose(crop[0][certain], target[3][certain], atol=0.06)
+
+
 def write_run(root, name="run", *, position=((50.0, 60.0, 70.0),), with_picks=True):
     """A run in the competition's layout, with ribosomes."""
     data = np.random.default_rng(0).normal(3, 2, SHAPE).astype(np.float32)
@@ -209,3 +254,5 @@ def test_nothing_to_train_on_is_an_input_error():
         CropSettings(shape_zyx=(32, 0, 32))
     with pytest.raises(InputError, match="between 0 and 1"):
         CropSettings(particle_fraction=85)
+    with pytest.raises(InputError, match="less than a half"):
+        CropSettings(scale=0.5)

@@ -5,9 +5,17 @@ import numpy as np
 import pytest
 import torch
 
+from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.training.losses import class_weights, peak_cross_entropy, peak_volume_voxels
+from kaggle_cryoet.training.losses import (
+    Loss,
+    LossSettings,
+    class_weights,
+    peak_cross_entropy,
+    peak_volume_voxels,
+    with_background,
+)
 from kaggle_cryoet.training.targets import TargetSettings, draw_targets
 
 WEIGHT = torch.tensor([3.0, 5.0, 7.0, 11.0, 13.0, 17.0])
@@ -87,3 +95,81 @@ def test_each_particle_weighs_as_many_voxels_as_asked_times_its_emphasis():
     emphasis = {0.0: 0.75, 1.0: 1.0, 2.0: 1.5}
     expected = [200.0 * emphasis[particle.weight] for particle in PARTICLES]
     np.testing.assert_allclose(per_particle, expected, rtol=1e-6)
+
+
+def example(seed=2):
+    """Logits, and targets in which some voxels are claimed more than once."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 7, 3, 4, 5, generator=generator) * 2
+    return logits, torch.rand(2, 6, 3, 4, 5, generator=generator) ** 4
+
+
+def loss_of(name, **settings):
+    return Loss(LossSettings(name=name, **settings), TargetSettings(), 10.0, 2)
+
+
+def test_shares_of_a_voxel_add_up_to_one():
+    _, target = example()
+    share = with_background(target)
+    assert share.shape == (2, 7, 3, 4, 5)
+    torch.testing.assert_close(share.sum(dim=1), torch.ones(2, 3, 4, 5))
+    free = target.sum(dim=1) < 1
+    torch.testing.assert_close(share[:, 1:].movedim(1, -1)[free], target.movedim(1, -1)[free])
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.5])
+def test_the_tversky_loss_weighs_false_positives_and_negatives_as_its_formula_says(alpha):
+    logits, _ = example()
+    channel = torch.randint(7, (2, 3, 4, 5), generator=torch.Generator().manual_seed(3))
+    target = torch.nn.functional.one_hot(channel, 7).movedim(-1, 1)[:, 1:].float()
+    probability = logits.softmax(dim=1).double().numpy()
+    losses = []
+    for label in range(7):
+        true = (channel == label).numpy()
+        hit = probability[:, label][true].sum()
+        false_positive, false_negative = probability[:, label][~true].sum(), (1 - probability[:, label][true]).sum()
+        losses.append(1 - hit / (hit + alpha * false_positive + (1 - alpha) * false_negative))
+    assert float(loss_of("tversky", alpha=alpha)(logits, target)) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_cross_entropy_can_be_added_to_the_tversky_loss():
+    logits, target = example()
+    alone, both = loss_of("tversky"), loss_of("tversky", cross_entropy=0.25)
+    expected = alone(logits, target) + 0.25 * loss_of("cross-entropy")(logits, target)
+    torch.testing.assert_close(both(logits, target), expected)
+
+
+def test_the_focal_loss_without_focus_is_the_cross_entropy_and_with_it_forgives_sure_voxels():
+    logits, target = example()
+    torch.testing.assert_close(loss_of("focal", gamma=0.0)(logits, target), loss_of("cross-entropy")(logits, target))
+    probability = logits.softmax(dim=1)
+    weight = torch.cat([torch.ones(1), class_weights(TargetSettings(), 10.0, 2)])[None, :, None, None, None]
+    expected = -(with_background(target) * weight * (1 - probability) ** 2 * probability.log()).sum(dim=1).mean()
+    torch.testing.assert_close(loss_of("focal")(logits, target), expected)
+
+
+def test_squared_errors_are_weighted_by_what_the_target_claims():
+    logits, target = example()
+    probability, weight = logits.softmax(dim=1).numpy(), class_weights(TargetSettings(), 10.0, 2).numpy()
+    total = 0.0
+    for label in range(6):
+        claim = target[:, label].numpy()
+        total += ((probability[:, 1 + label] - claim) ** 2 * (1 + (weight[label] - 1) * claim)).mean()
+    assert float(loss_of("squares")(logits, target)) == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "tversky", "focal", "squares"])
+def test_every_loss_falls_when_the_network_comes_nearer_to_the_target_and_adds_nothing_to_a_checkpoint(name):
+    channel = torch.randint(7, (2, 3, 4, 5), generator=torch.Generator().manual_seed(3))
+    every = torch.nn.functional.one_hot(channel, 7).movedim(-1, 1).float()
+    loss = loss_of(name)
+    values = [float(loss((strength * every).bfloat16(), every[:, 1:])) for strength in (-1.0, 0.0, 2.0, 6.0)]
+    assert values == sorted(values, reverse=True)
+    assert loss(every.bfloat16(), every[:, 1:]).dtype == torch.float32
+    assert loss.state_dict() == {}
+
+
+@pytest.mark.parametrize("settings", [{"name": "hinge"}, {"alpha": 1.5}, {"gamma": -1.0}, {"particle_weight": 0.0}])
+def test_an_impossible_loss_is_an_input_error(settings):
+    with pytest.raises(InputError):
+        LossSettings(**settings)

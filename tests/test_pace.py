@@ -2,18 +2,34 @@
 
 import pytest
 
-from kaggle_cryoet.picking.pace import Pace, cheaper_settings, network_voxels, without_overlap
+from kaggle_cryoet.picking.detect import DetectSettings
+from kaggle_cryoet.picking.pace import (
+    Pace,
+    Plan,
+    cheaper_settings,
+    detector_pixels,
+    hybrid_plans,
+    network_voxels,
+    unet_plans,
+    without_overlap,
+    yolo_plans,
+)
 from kaggle_cryoet.picking.segment import SegmentSettings
+from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picking.windows import WindowSettings, fit_window, window_starts
 
 COMPETITION = (184, 630, 630)
 WINDOWS = WindowSettings(window_zyx=(192, 352, 352), overlap=0.125)
-ONCE, TWICE, FOUR_TIMES = (SegmentSettings(flips=flips, windows=WINDOWS) for flips in (1, 2, 4))
+ONCE, TWICE, FOUR_TIMES = (PickSettings(segment=SegmentSettings(flips=flips, windows=WINDOWS)) for flips in (1, 2, 4))
+
+
+def pace_of(settings: PickSettings, deadline: float | None) -> Pace:
+    return Pace(settings, plans=lambda shape: unet_plans(settings, shape, multiple=16), deadline=deadline)
 
 
 def test_a_competition_tomogram_takes_four_of_these_windows() -> None:
-    assert network_voxels(ONCE, COMPETITION, 16) == 4 * 192 * 352 * 352
-    assert network_voxels(FOUR_TIMES, COMPETITION, 16) == 16 * 192 * 352 * 352
+    assert network_voxels(ONCE.segment, COMPETITION, 16) == 4 * 192 * 352 * 352
+    assert network_voxels(FOUR_TIMES.segment, COMPETITION, 16) == 16 * 192 * 352 * 352
 
 
 @pytest.mark.parametrize("shape", [COMPETITION, (184, 630, 910), (40, 72, 88)])
@@ -38,37 +54,37 @@ def test_flips_are_saved_first_and_overlap_last() -> None:
 
 
 def test_overlap_is_kept_where_it_costs_nothing() -> None:
-    assert cheaper_settings(ONCE, (40, 72, 88), 16) == [ONCE]
+    assert cheaper_settings(ONCE.segment, (40, 72, 88), 16) == [ONCE.segment]
 
 
 def test_without_a_deadline_everything_is_done_as_wished() -> None:
-    pace = Pace(FOUR_TIMES, multiple=16, deadline=None)
+    pace = pace_of(FOUR_TIMES, None)
     pace.record(FOUR_TIMES, 1e9)
     assert pace.choose(COMPETITION, left=10**6, now=0.0) == FOUR_TIMES
 
 
 def test_as_long_as_nothing_is_known_it_is_tried_as_wished_unless_the_time_is_up() -> None:
-    pace = Pace(FOUR_TIMES, multiple=16, deadline=100.0)
+    pace = pace_of(FOUR_TIMES, 100.0)
     assert pace.choose(COMPETITION, left=500, now=99.0) == FOUR_TIMES
     assert pace.choose(COMPETITION, left=500, now=100.0) is None
 
 
 def test_what_fits_is_done_as_wished() -> None:
-    pace = Pace(FOUR_TIMES, multiple=16, deadline=1000.0)
+    pace = pace_of(FOUR_TIMES, 1000.0)
     pace.record(FOUR_TIMES, 89.0)
     assert pace.choose(COMPETITION, left=10, now=0.0) == FOUR_TIMES  # 890 s of 900
 
 
 def test_what_does_not_fit_is_done_with_as_many_flips_as_do(caplog: pytest.LogCaptureFixture) -> None:
-    pace = Pace(FOUR_TIMES, multiple=16, deadline=1000.0)
+    pace = pace_of(FOUR_TIMES, 1000.0)
     pace.record(FOUR_TIMES, 100.0)
     assert pace.choose(COMPETITION, left=15, now=0.0) == TWICE  # 1500 s, then 750 s
-    assert "the forecast for 15 more tomograms is 25.0 min with 4 flips, 16.7 min are left" in caplog.text
-    assert "going on with 2 flips" in caplog.text
+    assert "the forecast for 15 more tomograms is 25.0 min by unet (4 flips, windows overlap by 0.125)" in caplog.text
+    assert "16.7 min are left: going on by unet (2 flips, windows overlap by 0.125)" in caplog.text
 
 
 def test_the_first_tomogram_counts_only_until_there_is_another() -> None:
-    pace = Pace(FOUR_TIMES, multiple=16, deadline=1000.0)
+    pace = pace_of(FOUR_TIMES, 1000.0)
     pace.record(FOUR_TIMES, 100.0)
     assert pace.choose(COMPETITION, left=15, now=0.0) == TWICE
     pace.record(TWICE, 20.0)  # 40 s with four flips
@@ -76,7 +92,7 @@ def test_the_first_tomogram_counts_only_until_there_is_another() -> None:
 
 
 def test_the_measured_time_counts_for_more_than_the_estimated_one() -> None:
-    pace = Pace(FOUR_TIMES, multiple=16, deadline=1000.0)
+    pace = pace_of(FOUR_TIMES, 1000.0)
     pace.record(FOUR_TIMES, 400.0)
     pace.record(FOUR_TIMES, 100.0)
     pace.record(TWICE, 90.0)  # the network is not what takes the time
@@ -84,11 +100,42 @@ def test_the_measured_time_counts_for_more_than_the_estimated_one() -> None:
 
 
 def test_when_nothing_fits_the_cheapest_is_done_until_the_time_is_up(caplog: pytest.LogCaptureFixture) -> None:
-    pace = Pace(TWICE, multiple=16, deadline=1000.0)
+    pace = pace_of(TWICE, 1000.0)
     pace.record(TWICE, 500.0)
-    cheapest = cheaper_settings(TWICE, COMPETITION, 16)[-1]
+    cheapest = unet_plans(TWICE, COMPETITION, multiple=16)[-1].settings
     assert pace.choose(COMPETITION, left=100, now=0.0) == cheapest
     assert "some tomograms will not be picked" in caplog.text
     pace.record(cheapest, 210.0)
     assert pace.choose(COMPETITION, left=99, now=780.0) == cheapest
     assert pace.choose(COMPETITION, left=99, now=800.0) is None
+
+
+def test_a_detector_looks_at_whole_slices_with_a_rim_and_can_leave_out_every_second() -> None:
+    assert detector_pixels(DetectSettings(), COMPETITION) == 184 * 640 * 640
+    assert detector_pixels(DetectSettings(stride_z=3), (40, 72, 88)) == 14 * 96 * 96
+    wished, half = yolo_plans(PickSettings(branch="yolo"), COMPETITION, size="n")
+    assert (wished.settings.detect.stride_z, half.settings.detect.stride_z) == (1, 2)
+    assert wished.cost == 2 * half.cost
+
+
+def test_the_hybrid_saves_flips_then_overlap_then_a_branch() -> None:
+    wished = PickSettings(branch="hybrid", segment=SegmentSettings(flips=2, windows=WINDOWS))
+    unet, yolo = unet_plans(wished, COMPETITION, multiple=16), yolo_plans(wished, COMPETITION, size="n")
+    plans = hybrid_plans(unet, yolo)
+    chosen = [(p.settings.branch, p.settings.segment.flips, p.settings.segment.windows.overlap) for p in plans]
+    assert chosen[:3] == [("hybrid", 2, 0.125), ("hybrid", 1, 0.125), ("hybrid", 1, 0.0)]
+    assert [branch for branch, _, _ in chosen[3:]] == ["unet", "yolo"]
+    assert plans[0].settings == wished
+    costs = [plan.cost for plan in plans]
+    assert costs == sorted(costs, reverse=True)
+    assert hybrid_plans(unet, yolo_plans(wished, COMPETITION, size="x"))[-1].settings.branch == "unet"
+
+
+def test_a_branch_is_forecast_from_the_measured_time_of_another() -> None:
+    hybrid, unet = PickSettings(branch="hybrid"), PickSettings(branch="unet")
+    ladder = [Plan(settings=hybrid, cost=3.0), Plan(settings=unet, cost=2.0)]
+    pace = Pace(hybrid, plans=lambda shape: ladder, deadline=1000.0)
+    assert pace.choose(COMPETITION, left=31, now=0.0) == hybrid
+    pace.record(hybrid, 30.0)
+    assert pace.choose(COMPETITION, left=30, now=0.0) == hybrid  # 900 s
+    assert pace.choose(COMPETITION, left=45, now=0.0) == unet  # 1350 s, then 900 s

@@ -14,11 +14,13 @@ from kaggle_cryoet.geometry import angstrom_to_index
 from kaggle_cryoet.jobs import evaluate
 from kaggle_cryoet.models.store import load_unet
 from kaggle_cryoet.particles import PARTICLES
-from kaggle_cryoet.picking import pipeline
+from kaggle_cryoet.picking import pickers, pipeline
 from kaggle_cryoet.picking.candidates import LocaliseSettings, find_candidates
 from kaggle_cryoet.picking.normalise import normalise
-from kaggle_cryoet.picking.pipeline import PickSettings, pick_runs, pick_tomogram
+from kaggle_cryoet.picking.pickers import UNetPicker, pick_tomogram
+from kaggle_cryoet.picking.pipeline import pick_runs
 from kaggle_cryoet.picking.segment import ScoreGrid, SegmentSettings, segment
+from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.simulation.dataset import simulate
@@ -91,10 +93,10 @@ def test_runs_come_back_with_the_picks_of_each_one_alone(labelled_runs: Path, sm
     runs = find_runs(labelled_runs)
     outcomes = list(pick_runs(runs, small_model, settings=PickSettings(), devices=[CPU]))
     assert [outcome.run for outcome in outcomes] == [run.name for run in runs]
-    model = load_unet(small_model)
+    picker = UNetPicker(model=load_unet(small_model))
     for run, outcome in zip(runs, outcomes, strict=True):
         tomogram = read_tomogram(run)
-        alone = pick_tomogram(normalise(tomogram.data), tomogram.voxel_angstrom, model, PickSettings(), CPU)
+        alone = pick_tomogram(normalise(tomogram.data), tomogram.voxel_angstrom, picker, PickSettings(), CPU)
         assert outcome.picks is not None
         assert outcome.shape_zyx == (40, 72, 88)
         np.testing.assert_array_equal(outcome.picks.position_zyx_angstrom, alone.position_zyx_angstrom)
@@ -171,7 +173,7 @@ def test_a_gpu_that_stops_working_is_replaced_by_the_cpu_without_losing_a_tomogr
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return segment(*arguments, device=CPU, **options)
 
-    monkeypatch.setattr(pipeline, "segment", breaks_down)
+    monkeypatch.setattr(pickers, "segment", breaks_down)
     monkeypatch.setattr(pipeline, "probe", lambda device: "an illegal memory access was encountered")
     outcomes = list(pick_runs(runs, small_model, settings=PickSettings(), devices=[gpu]))
     assert calls == [gpu, gpu, CPU, CPU]
@@ -204,7 +206,7 @@ def test_a_tomogram_is_not_begun_if_the_longest_before_it_would_not_have_fitted(
         time.sleep(0.6)
         return ScoreGrid(score=np.zeros((6, 20, 36, 44), dtype=np.float32), stride=2)
 
-    monkeypatch.setattr(pipeline, "segment", slow)
+    monkeypatch.setattr(pickers, "segment", slow)
     runs = find_runs(labelled_runs)
     deadline = time.monotonic() + 1.0
     outcomes = list(pick_runs(runs, small_model, settings=PickSettings(), devices=[CPU], deadline=deadline))
@@ -221,7 +223,7 @@ def test_flips_are_saved_when_the_forecast_is_beyond_the_deadline_so_that_no_tom
         time.sleep(0.1 * settings.flips)
         return ScoreGrid(score=np.zeros((6, 20, 36, 44), dtype=np.float32), stride=2)
 
-    monkeypatch.setattr(pipeline, "segment", takes_a_tenth_of_a_second_per_flip)
+    monkeypatch.setattr(pickers, "segment", takes_a_tenth_of_a_second_per_flip)
     runs = [replace(run, name=f"{run.name} {n}") for n in range(2) for run in find_runs(labelled_runs)]
     wished = PickSettings(segment=SegmentSettings(flips=8))
     outcomes = list(pick_runs(runs, small_model, settings=wished, devices=[CPU], deadline=time.monotonic() + 3.0))

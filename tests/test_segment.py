@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picking import devices
 from kaggle_cryoet.picking import segment as module
 from kaggle_cryoet.picking.segment import FLIPS, SegmentSettings, segment
 from kaggle_cryoet.picking.windows import WindowSettings
@@ -127,7 +128,7 @@ def test_a_grid_too_large_for_float32_is_kept_in_float16(monkeypatch):
 def test_bfloat16_is_used_where_the_cpu_has_it_and_mixed_precision_is_wanted(
     monkeypatch, native, mixed_precision, dtype
 ):
-    monkeypatch.setattr(module, "_cpu_has_bfloat16", lambda: native)
+    monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: native)
     volume = volume_of((12, 16, 20))
     network = Convolution()
     grid = segment(network, volume, settings=SegmentSettings(mixed_precision=mixed_precision), device=CPU)
@@ -138,7 +139,7 @@ def test_bfloat16_is_used_where_the_cpu_has_it_and_mixed_precision_is_wanted(
 
 
 def test_cuda_computes_in_float16():
-    assert module._autocast_dtype(torch.device("cuda")) == torch.float16
+    assert devices.autocast_dtype(torch.device("cuda")) == torch.float16
 
 
 class OverflowingInBfloat16(Blockwise):
@@ -148,7 +149,7 @@ class OverflowingInBfloat16(Blockwise):
 
 
 def test_a_network_that_overflows_in_half_precision_goes_on_in_float32(monkeypatch, caplog):
-    monkeypatch.setattr(module, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: True)
     volume = volume_of((23, 40, 51))
     windows = exact().windows
     with caplog.at_level(logging.WARNING):

@@ -84,7 +84,51 @@ def test_the_width_is_a_share_of_the_radius_but_not_too_small():
     assert [settings.sigma_angstrom(label) for label in range(6)] == pytest.approx([13, 13, 18, 30, 26, 27])
 
 
-@pytest.mark.parametrize("settings", [{"sigma_of_radius": 0.0}, {"least_sigma_angstrom": -1.0}])
+@pytest.mark.parametrize(
+    "settings", [{"sigma_of_radius": 0.0}, {"least_sigma_angstrom": -1.0}, {"sphere_of_radius": 0.0}]
+)
 def test_impossible_widths_are_an_input_error(settings):
     with pytest.raises(InputError, match="positive"):
         TargetSettings(**settings)
+
+
+@pytest.mark.parametrize(("stride", "origin"), [(1, (0, 0, 0)), (2, (7, 4, 11))])
+def test_spheres_are_the_voxels_within_the_radius_and_the_nearest_one(stride, origin):
+    settings = TargetSettings(shape="sphere", sphere_of_radius=0.4)
+    picks = random_picks(60, [edge * stride for edge in SHAPE], margin=5.0)
+    target = draw_targets(
+        picks, shape_zyx=SHAPE, stride=stride, voxel_angstrom=VOXEL_ANGSTROM, origin_zyx=origin, settings=settings
+    )
+    centres = [
+        (start + np.arange(size) * stride + (stride - 1) / 2) * VOXEL_ANGSTROM
+        for start, size in zip(origin, SHAPE, strict=True)
+    ]
+    grid = np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1)
+    expected = np.zeros((6, *SHAPE), dtype=np.float32)
+    for position, label in zip(picks.position_zyx_angstrom, picks.label, strict=True):
+        distance = np.linalg.norm(grid - position, axis=-1)
+        expected[label][distance <= 0.4 * PARTICLES[label].radius_angstrom] = 1
+    np.testing.assert_array_equal(target, expected)
+
+
+def test_a_sphere_smaller_than_a_voxel_is_the_voxel_nearest_to_the_particle():
+    settings = TargetSettings(shape="sphere", sphere_of_radius=0.01)
+    picks = random_picks(40, SHAPE, seed=2)
+    target = draw_targets(picks, shape_zyx=SHAPE, stride=1, voxel_angstrom=VOXEL_ANGSTROM, settings=settings)
+    expected = np.zeros((6, *SHAPE), dtype=np.float32)
+    nearest = np.floor(picks.position_zyx_angstrom / VOXEL_ANGSTROM + 0.5).astype(int)
+    expected[(picks.label, *nearest.T)] = 1
+    np.testing.assert_array_equal(target, expected)
+    assert settings.volume_voxels(0, VOXEL_ANGSTROM) == 1.0
+
+
+def test_the_volume_of_a_sphere_is_about_the_number_of_its_voxels():
+    settings = TargetSettings(shape="sphere")
+    picks = Picks(position_zyx_angstrom=np.array([[200.3, 210.1, 220.7]]), label=np.array([3]))
+    target = draw_targets(picks, shape_zyx=(40, 42, 44), stride=1, voxel_angstrom=10.0, settings=settings)
+    assert settings.volume_voxels(3, 10.0) == pytest.approx(float(target.sum()), rel=0.02)
+
+
+def test_an_unknown_shape_of_targets_is_an_input_error():
+    with pytest.raises(InputError, match="peak or sphere"):
+        TargetSettings(shape="cube")

@@ -6,15 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_unet
 from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings
 from kaggle_cryoet.particles import PARTICLE_NAMES
+from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
-from kaggle_cryoet.training import checkpoints
+from kaggle_cryoet.training import checkpoints, unet
+from kaggle_cryoet.training.augment import AugmentSettings
 from kaggle_cryoet.training.crops import CropSettings
+from kaggle_cryoet.training.data import DataSettings
+from kaggle_cryoet.training.losses import LossSettings
 from kaggle_cryoet.training.module import OptimiserSettings, UNetModule, UNetTrainingSettings
 from kaggle_cryoet.training.unet import TrainingLength, train_unet
 
@@ -83,7 +88,13 @@ def test_a_training_leaves_a_model_a_log_and_a_checkpoint_and_says_nothing(data,
     assert caplog.records == []
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     files = sorted(str(path.relative_to(folder.parent)) for path in folder.parent.rglob("*") if path.is_file())
-    assert files == ["checkpoints/last.ckpt", "log/metrics.csv", "unet3d/model.json", "unet3d/weights.safetensors"]
+    assert files == [
+        "checkpoints/last.ckpt",
+        "log/curves.png",
+        "log/metrics.csv",
+        "unet3d/model.json",
+        "unet3d/weights.safetensors",
+    ]
 
     model = load_unet(folder)
     assert model.settings == UNetSettings(channels=(4, 6))
@@ -99,7 +110,9 @@ def test_a_training_leaves_a_model_a_log_and_a_checkpoint_and_says_nothing(data,
     scores = [(row["epoch"], float(row["score"])) for row in log if row["score"]]
     assert len(losses) == 2
     assert np.isfinite(losses).all()
-    assert scores == [("1", pytest.approx(origin["validation"]["score"]))]
+    assert [epoch for epoch, _ in scores] == ["0", "1"]
+    assert scores[1][1] == pytest.approx(origin["validation"]["score"])
+    assert {"fbeta_ribosome", "dice_ribosome"} <= set(log[0])
 
 
 def test_an_interrupted_training_that_goes_on_is_the_unbroken_one(data, tmp_path, monkeypatch):
@@ -155,11 +168,12 @@ def test_what_is_scored_is_the_average_of_the_weights_that_is_saved(data, tmp_pa
     assert np.abs(scored["stem.weight"] - raw["network.stem.weight"].numpy()).max() > 1e-4
 
 
-@pytest.mark.parametrize("epochs", [1, 3])
-def test_the_score_is_looked_at_after_the_last_epoch_in_any_case(data, tmp_path, epochs):
-    folder = train(data, tmp_path, length=replace(TWO_EPOCHS, epochs=epochs))
+@pytest.mark.parametrize(("epochs", "looks"), [(1, ["0"]), (3, ["0", "1", "2"]), (6, ["0", "3", "5"])])
+def test_the_score_is_looked_at_after_the_first_and_the_last_epoch_in_any_case(data, tmp_path, epochs, looks):
+    every = 4 if epochs == 6 else 2
+    folder = train(data, tmp_path, length=replace(TWO_EPOCHS, epochs=epochs, validate_every=every))
     assert load_unet(folder).provenance["epochs"] == epochs
-    assert [row["epoch"] for row in log_of(tmp_path) if row["score"]] == (["0"] if epochs == 1 else ["1", "2"])
+    assert [row["epoch"] for row in log_of(tmp_path) if row["score"]] == looks
 
 
 def test_a_training_starts_from_the_weights_of_a_model(data, tmp_path):
@@ -176,6 +190,61 @@ def test_a_training_starts_from_the_weights_of_a_model(data, tmp_path):
 def test_the_full_resolution_network_trains_as_well(data, tmp_path):
     folder = train(data, tmp_path, preset="host", length=replace(TWO_EPOCHS, epochs=1))
     assert load_unet(folder).settings.preset == "host"
+
+
+def test_the_papers_system_trains_with_spheres_and_its_model_is_localised_by_centroids(data, tmp_path):
+    folder = train(data, tmp_path, preset="paper", length=replace(TWO_EPOCHS, epochs=1))
+    model = load_unet(folder)
+    assert model.settings == UNetSettings(preset="host", channels=(4, 6, 6), localise="centroids")
+    assert model.provenance["training"]["targets"]["shape"] == "sphere"
+    assert model.provenance["training"]["loss"]["name"] == "tversky"
+    assert PickSettings().localise_for(model).method == "centroids"
+    description = json.loads((folder / "model.json").read_text())
+    del description["settings"]["localise"]  # as in models that were written before there was a choice
+    (folder / "model.json").write_text(json.dumps(description))
+    assert load_unet(folder).settings.localise == "maxima"
+    train(data, tmp_path / "again", preset="paper", start_from=folder, length=replace(TWO_EPOCHS, epochs=1))
+
+
+@pytest.mark.parametrize("name", ["tversky", "focal", "squares"])
+def test_other_losses_are_tried_by_a_setting(data, tmp_path, name):
+    settings = UNetTrainingSettings(loss=LossSettings(name=name), augmentation=AugmentSettings(mixup=0.5))
+    folder = train(data, tmp_path, settings=settings, length=replace(TWO_EPOCHS, epochs=1))
+    assert load_unet(folder).provenance["training"]["loss"]["name"] == name
+
+
+def test_the_latest_models_are_kept_for_an_average(data, tmp_path):
+    train(data, tmp_path, length=replace(FOUR_EPOCHS, validate_every=1, keep=2))
+    kept = sorted((tmp_path / "models").iterdir())
+    assert [path.name for path in kept] == ["epoch-0003", "epoch-0004"]
+    for name, value in weights_of(kept[-1]).items():
+        np.testing.assert_array_equal(value, weights_of(tmp_path / "unet3d")[name])
+
+
+def test_a_training_from_files_is_the_one_from_memory_and_leaves_none_of_them(data, tmp_path):
+    train(data, tmp_path / "memory")
+    train(data, tmp_path / "files", data=DataSettings(memory_gb=0.0))
+    assert log_of(tmp_path / "memory") == log_of(tmp_path / "files")
+    assert sorted(path.name for path in (tmp_path / "files").iterdir()) == ["checkpoints", "log", "unet3d"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(data, tmp_path, monkeypatch):
+    still = replace(CROPS, warp_fraction=0.0)
+    no_noise = AugmentSettings(log_scale=0, offset=0, sharpening=0, middle=0, noise=0, least_gamma=1)
+    paper = UNetTrainingSettings(
+        augmentation=no_noise
+    )  # the network without BatchNorm, whose statistics are of a batch
+    options = {"preset": "host", "settings": paper, "crops": still}
+    train(data, tmp_path / "one", **options)
+    monkeypatch.setattr(unet, "choose_devices", lambda _: [torch.device("cpu")] * 2)
+    train(data, tmp_path / "two", **options)
+    rows = [log_of(tmp_path / name) for name in ("one", "two")]
+    losses = [[float(row["loss"]) for row in log if row["loss"]] for log in rows]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-2)
+    expected = weights_of(tmp_path / "one" / "unet3d")
+    for name, value in weights_of(tmp_path / "two" / "unet3d").items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-2, err_msg=name)
 
 
 def test_validation_runs_can_be_given_apart(data, tmp_path):
@@ -203,6 +272,37 @@ def test_a_disk_that_is_full_is_an_input_error_and_the_last_checkpoint_stays(dat
         train(data, tmp_path / "two")
     assert [path.name for path in (tmp_path / "two" / "checkpoints").iterdir()] == ["last.ckpt"]
     assert torch.load(tmp_path / "two" / "checkpoints" / "last.ckpt", weights_only=False)["epoch"] == expected
+
+
+def test_a_disk_that_is_full_when_the_model_is_written_leaves_the_one_before(data, tmp_path, monkeypatch):
+    from kaggle_cryoet.models import folder
+
+    write_weights, times = folder._write_weights, []
+
+    def full(path, network):
+        times.append(path)
+        if len(times) == 2:
+            path.write_bytes(b"the first few bytes")
+            raise OSError(28, "No space left on device")
+        write_weights(path, network)
+
+    monkeypatch.setattr(folder, "_write_weights", full)
+    with pytest.raises(InputError, match=r"unet3d: the model cannot be written .*No space left"):
+        train(data, tmp_path)
+    assert load_unet(tmp_path / "unet3d").provenance["epochs"] == 1
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_what_fails_in_the_process_of_a_device_is_told_as_what_it_is(tmp_path):
+    def failed(said):
+        return ProcessRaisedException(f"Traceback\n  File x\n{said}", 1, 1)
+
+    with pytest.raises(InputError, match="picks are faulty"):
+        unet._raise_as_here(failed("kaggle_cryoet.errors.InputError: picks are faulty"), tmp_path)
+    with pytest.raises(InputError, match="cannot be written .*No space left"):
+        unet._raise_as_here(failed("OSError: [Errno 28] No space left on device"), tmp_path)
+    with pytest.raises(ProcessRaisedException, match="CUDA"):
+        unet._raise_as_here(failed("RuntimeError: CUDA error"), tmp_path)
 
 
 def test_a_checkpoint_must_be_whole_and_of_the_same_training(data, tmp_path):

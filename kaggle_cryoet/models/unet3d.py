@@ -11,7 +11,7 @@ background.
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,19 +26,23 @@ PRESETS = ("half", "host")
 
 @dataclass(frozen=True, kw_only=True)
 class UNetSettings:
-    """What a network is built from."""
+    """What a network is built from, and how its answers are read."""
 
     preset: str = "half"
     """`half` or `host`."""
     channels: tuple[int, ...] = (32, 64, 96, 128)
     """Channels of each level, from the finest."""
+    localise: Literal["maxima", "centroids"] = "maxima"
+    """How particles are found in its scores: it was trained to answer with peaks, or with blobs."""
 
     def __post_init__(self) -> None:
-        """Check the preset and the channels."""
+        """Check the preset, the channels and the method."""
         if self.preset not in PRESETS:
             raise InputError(f"unknown network preset {self.preset!r}; expected one of {', '.join(PRESETS)}")
         if len(self.channels) < 2 or min(self.channels) < 1:
             raise InputError(f"a U-Net needs two levels or more of one channel or more, got {self.channels}")
+        if self.localise not in ("maxima", "centroids"):
+            raise InputError(f"scores are localised by maxima or centroids, got {self.localise!r}")
 
 
 HALF = UNetSettings()

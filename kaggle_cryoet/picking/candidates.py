@@ -31,6 +31,8 @@ class LocaliseSettings:
     others), but for one apo-ferritin picked twice; the difference leaves room for errors of position."""
     minimum_blob: float = 0.02
     """Smallest blob, as a fraction of the particle's sphere: that of 0.27 radii, a third of a target of 0.4 radii."""
+    blob_level: float = 0.2
+    """Blobs are connected voxels above this score, whatever threshold their highest score has to pass."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -38,8 +40,10 @@ class LocaliseSettings:
             raise InputError(f"method must be maxima or centroids, got {self.method!r}")
         if not min(self.maximum_radius, self.suppression_radius) > 0:
             raise InputError(f"radii must be positive, got {self.maximum_radius=}, {self.suppression_radius=}")
-        if not 0 <= self.minimum_blob <= 1:
-            raise InputError(f"minimum_blob must be between 0 and 1, got {self.minimum_blob}")
+        if not (0 <= self.minimum_blob <= 1 and 0 <= self.blob_level < 1):
+            raise InputError(
+                f"minimum_blob and blob_level must be between 0 and 1, got {self.minimum_blob=}, {self.blob_level=}"
+            )
 
 
 def find_candidates(
@@ -51,7 +55,7 @@ def find_candidates(
 ) -> Picks:
     """Picks of every particle type, the types in the order of `PARTICLES`, the best of each first.
 
-    With local maxima a threshold may as well be applied to the scores of the picks afterwards.
+    A threshold may as well be applied to the scores of the picks afterwards.
 
     Parameters
     ----------
@@ -91,8 +95,9 @@ def _localise(
     """Points in a `(z, y, x)` score of particles with a radius in voxels of the grid."""
     if settings.method == "centroids":
         sphere_voxels = 4 / 3 * math.pi * radius_voxels**3
-        return blob_centroids(
-            score, threshold=threshold, minimum_voxels=math.ceil(settings.minimum_blob * sphere_voxels)
+        index, value = blob_centroids(
+            score, threshold=settings.blob_level, minimum_voxels=math.ceil(settings.minimum_blob * sphere_voxels)
         )
+        return index[value > threshold], value[value > threshold]
     # less than a voxel would make every voxel a maximum
     return local_maxima(score, threshold=threshold, radius_voxels=max(settings.maximum_radius * radius_voxels, 1.0))

@@ -57,3 +57,24 @@ def probe(device: torch.device) -> str | None:
     except (RuntimeError, AssertionError) as error:
         return str(error).splitlines()[0]
     return None if value == 27.0 * 6**3 else f"a convolution gave {value}, expected {27.0 * 6**3}"
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The type that the device computes convolutions in faster than in float32; None if there is none."""
+    if device.type == "cuda":
+        return torch.float16
+    if device.type == "cpu" and _cpu_has_bfloat16():
+        return torch.bfloat16
+    return None
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 natively; where it does not, PyTorch emulates it and is slower for it."""
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return probe is not None and bool(probe())
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out on the device or on the host; PyTorch also says so by a plain RuntimeError."""
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error).lower() for sign in signs)

@@ -41,12 +41,12 @@ def suppress(position: NDArray[np.floating], score: NDArray[np.floating], radius
         return np.empty(0, dtype=np.int64)
     order = np.argsort(-np.asarray(score, dtype=np.float64), kind="stable")
     best_first = position[order].astype(np.float64)
-    cell, cells = _assign_cells(best_first, radius)
+    cell, cells = assign_cells(best_first, radius)
     kept: NDArray[np.int64] = _keep_greedily(best_first, cell, cells, float(radius))
     return order[kept]
 
 
-def _assign_cells(position: NDArray[np.float64], radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def assign_cells(position: NDArray[np.float64], radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """`(n, 3)` cell of each point and `(3,)` numbers of cells, whose edge is larger than the radius."""
     offset = position - position.min(axis=0)
     edge = 1.001 * radius  # so that rounding never puts points within the radius two cells apart

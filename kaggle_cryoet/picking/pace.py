@@ -3,9 +3,13 @@
 import logging
 import math
 from collections import deque
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+from kaggle_cryoet.picking.detect import MULTIPLE as DETECTOR_MULTIPLE
+from kaggle_cryoet.picking.detect import DetectSettings
 from kaggle_cryoet.picking.segment import SegmentSettings
+from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picking.windows import WindowSettings, fit_window, round_up, window_starts
 
 logger = logging.getLogger(__name__)
@@ -14,6 +18,18 @@ RESERVE = 0.1
 """Share of the time left that no forecast may use: tomograms do not all take the same time."""
 REMEMBERED = 5
 """Durations that a forecast is made from, the latest ones with the same settings."""
+YOLO_COST = {"n": 0.7, "s": 2.0, "m": 6.0, "l": 6.3, "x": 12.0}
+"""Time for a pixel in a detector of each size, over that for a voxel in the U-Net at half resolution, on a CPU. Only a
+first guess: once a branch has been used, its own time counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One way of picking a tomogram."""
+
+    settings: PickSettings
+    cost: float
+    """Its time is in proportion to this."""
 
 
 def network_voxels(settings: SegmentSettings, shape_zyx: tuple[int, ...], multiple: int) -> int:
@@ -48,6 +64,45 @@ def cheaper_settings(settings: SegmentSettings, shape_zyx: tuple[int, ...], mult
     return ladder
 
 
+def detector_pixels(settings: DetectSettings, shape_zyx: tuple[int, ...]) -> int:
+    """Pixels that a detector looks at in one tomogram; its time is in proportion."""
+    depth, height, width = shape_zyx
+    return -(-depth // settings.stride_z) * round_up(height, DETECTOR_MULTIPLE) * round_up(width, DETECTOR_MULTIPLE)
+
+
+def unet_plans(settings: PickSettings, shape_zyx: tuple[int, ...], *, multiple: int) -> list[Plan]:
+    """What is wished for of the U-Net, and what can be done for less."""
+    return [
+        Plan(settings=replace(settings, segment=cheaper), cost=network_voxels(cheaper, shape_zyx, multiple))
+        for cheaper in cheaper_settings(settings.segment, shape_zyx, multiple)
+    ]
+
+
+def yolo_plans(settings: PickSettings, shape_zyx: tuple[int, ...], *, size: str) -> list[Plan]:
+    """What is wished for of YOLO, and half of the slices."""
+    half = replace(settings.detect, stride_z=2 * settings.detect.stride_z)
+    return [
+        Plan(settings=replace(settings, detect=cheaper), cost=YOLO_COST[size] * detector_pixels(cheaper, shape_zyx))
+        for cheaper in (settings.detect, half)
+    ]
+
+
+def hybrid_plans(unet: Sequence[Plan], yolo: Sequence[Plan]) -> list[Plan]:
+    """What is wished for of both; what the U-Net can do for less; at last one branch alone, the dearer first."""
+    both = [Plan(settings=plan.settings, cost=plan.cost + yolo[0].cost) for plan in unet]
+    alone = [(unet[-1], "unet"), (yolo[0], "yolo")]
+    alone.sort(key=lambda plan: -plan[0].cost)
+    return both + [Plan(settings=replace(plan.settings, branch=branch), cost=plan.cost) for plan, branch in alone]
+
+
+def describe(settings: PickSettings) -> str:
+    """What a pace changes, in words."""
+    unet = f"{settings.segment.flips} flips, windows overlap by {settings.segment.windows.overlap:g}"
+    yolo = f"every {settings.detect.stride_z}. slice"
+    words = {"unet": unet, "yolo": yolo, "hybrid": f"{unet}, {yolo}"}
+    return f"{settings.branch} ({words[settings.branch]})"
+
+
 class Pace:
     """Chooses for each tomogram the most thorough settings with which all that are left are likely to be done in time.
 
@@ -55,66 +110,72 @@ class Pace:
     ----------
     settings
         What is wished for; nothing more costly is ever chosen.
-    multiple
-        What the edges of the network's windows are multiples of.
+    plans
+        For the shape of a tomogram what can be chosen from, what is wished for first, the cheapest last.
     deadline
         When everything must be done, on the clock of `time.monotonic`; None if it does not matter.
     """
 
-    def __init__(self, settings: SegmentSettings, *, multiple: int, deadline: float | None) -> None:
+    def __init__(
+        self,
+        settings: PickSettings,
+        *,
+        plans: Callable[[tuple[int, ...]], Sequence[Plan]],
+        deadline: float | None,
+    ) -> None:
         self.settings = settings
-        self._multiple = multiple
+        self._plans = plans
         self._deadline = deadline
-        self._seconds: dict[SegmentSettings, deque[float]] = {}
+        self._seconds: dict[PickSettings, deque[float]] = {}
+        self._cost: dict[PickSettings, float] = {}
         self._warm = False
         self._forecast_told = False
 
-    def choose(self, shape_zyx: tuple[int, ...], *, left: int, now: float) -> SegmentSettings | None:
+    def choose(self, shape_zyx: tuple[int, ...], *, left: int, now: float) -> PickSettings | None:
         """Settings for the next tomogram of `left`; None if it would not end in time even with the cheapest."""
         if self._deadline is None:
             return self.settings
         seconds_left = self._deadline - now
         if seconds_left <= 0:
             return None
+        ladder = self._plans(shape_zyx)
+        self._cost |= {plan.settings: plan.cost for plan in ladder}
         if not self._seconds:
             return self.settings
-        ladder = cheaper_settings(self.settings, shape_zyx, self._multiple)
-        forecasts = [self._forecast(settings, shape_zyx) for settings in ladder]
+        forecasts = [self._forecast(plan) for plan in ladder]
         fitting = [n for n, forecast in enumerate(forecasts) if left * forecast <= (1 - RESERVE) * seconds_left]
         chosen = fitting[0] if fitting else len(ladder) - 1
-        self._tell(ladder[chosen], left, left * forecasts[0], seconds_left, fits=bool(fitting))
-        longest = max(self._seconds.get(ladder[chosen], ()), default=forecasts[chosen])
-        return ladder[chosen] if longest <= seconds_left else None
+        settings = ladder[chosen].settings
+        self._tell(settings, left, left * forecasts[0], seconds_left, fits=bool(fitting))
+        longest = max(self._seconds.get(settings, ()), default=forecasts[chosen])
+        return settings if longest <= seconds_left else None
 
-    def record(self, settings: SegmentSettings, seconds: float) -> None:
+    def record(self, settings: PickSettings, seconds: float) -> None:
         """Note how long a tomogram took; the first, for which kernels are compiled, counts until there is another."""
         if not self._warm and self._seconds:
             self._seconds.clear()
             self._warm = True
         self._seconds.setdefault(settings, deque(maxlen=REMEMBERED)).append(seconds)
 
-    def _forecast(self, settings: SegmentSettings, shape_zyx: tuple[int, ...]) -> float:
-        """Seconds for one tomogram: the mean of those measured, or in proportion to another setting's."""
-        known = self._seconds.get(settings)
+    def _forecast(self, plan: Plan) -> float:
+        """Seconds for one tomogram: the mean of those measured, or in proportion to another plan's."""
+        known = self._seconds.get(plan.settings)
         if known:
             return sum(known) / len(known)
-        cost = network_voxels(settings, shape_zyx, self._multiple)
         other, seconds = next(reversed(self._seconds.items()))
-        return sum(seconds) / len(seconds) * cost / network_voxels(other, shape_zyx, self._multiple)
+        return sum(seconds) / len(seconds) * plan.cost / self._cost[other]
 
-    def _tell(self, chosen: SegmentSettings, left: int, wished: float, seconds_left: float, *, fits: bool) -> None:
+    def _tell(self, chosen: PickSettings, left: int, wished: float, seconds_left: float, *, fits: bool) -> None:
         """Say once when not all of what was wished for can be done in time."""
         if self._forecast_told or (fits and chosen == self.settings):
             return
         self._forecast_told = True
         logger.warning(
-            "the forecast for %d more tomograms is %.1f min with %d flips, %.1f min are left: going on with %d flips, "
-            "windows overlap by %g%s",
+            "the forecast for %d more tomograms is %.1f min by %s, %.1f min are left: going on by %s%s",
             left,
             wished / 60,
-            self.settings.flips,
+            describe(self.settings),
             seconds_left / 60,
-            chosen.flips,
-            chosen.windows.overlap,
+            describe(chosen),
             "" if fits else "; some tomograms will not be picked",
         )

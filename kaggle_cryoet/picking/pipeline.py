@@ -5,20 +5,21 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.models.store import UNetModel, load_unet
-from kaggle_cryoet.picking.candidates import LocaliseSettings, find_candidates
 from kaggle_cryoet.picking.devices import probe
 from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picking.pace import Pace
-from kaggle_cryoet.picking.segment import ScoreGrid, SegmentSettings, segment
+from kaggle_cryoet.picking.pickers import Picker, load_pickers
+from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.tomogram import RunLocation, read_tomogram
 
@@ -26,16 +27,6 @@ logger = logging.getLogger(__name__)
 
 FAULTS_OF_ONE_TOMOGRAM = (InputError, OSError, MemoryError, RuntimeError, ArithmeticError)
 """What a bad tomogram, or a device that gives up, may raise; the run fails, the others go on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PickSettings:
-    """How tomograms are picked."""
-
-    segment: SegmentSettings = field(default_factory=SegmentSettings)
-    """How the network is applied."""
-    localise: LocaliseSettings = field(default_factory=LocaliseSettings)
-    """How scores become points."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,14 +46,6 @@ class Outcome:
     """Seconds for which its device had nothing to do because the tomogram was still being read."""
 
 
-def pick_tomogram(
-    volume: NDArray[np.float32], voxel_angstrom: float, model: UNetModel, settings: PickSettings, device: torch.device
-) -> Picks:
-    """Picks of a normalised `(z, y, x)` volume."""
-    grid = segment(model.network, volume, settings=settings.segment, device=device)
-    return find_candidates(grid, voxel_angstrom=voxel_angstrom, thresholds=model.thresholds, settings=settings.localise)
-
-
 def pick_runs(
     runs: Sequence[RunLocation],
     weights: Path,
@@ -78,9 +61,10 @@ def pick_runs(
     runs
         What to pick.
     weights
-        Folder of the U-Net.
+        Folder of the models, see `branches.find_models`.
     settings
-        How, at best: with a deadline, tomograms are picked with fewer flips and less overlap if that saves the rest.
+        How, at best: with a deadline, tomograms are picked with fewer flips, less overlap, or by a lesser branch, if
+        that saves the rest.
     devices
         Where. A GPU that stops working is replaced by the CPU.
     deadline
@@ -120,25 +104,25 @@ def pick_on_device(
     device: torch.device,
     deadline: float | None,
 ) -> Iterator[Outcome]:
-    """Pick runs one by one; while one is in the network, the next is read, and on a GPU the one before is localised."""
-    segmenter = _Segmenter(weights, settings.segment, device, deadline)
-    localising: _Localising | None = None
-    with closing(_read_ahead(runs)) as readings, ThreadPoolExecutor(max_workers=1) as localiser:
+    """Pick runs one by one; while one is in the networks, the next is read, and on a GPU the one before is decided."""
+    looker = _Looker(weights, settings, device, deadline)
+    deciding: _Deciding | None = None
+    with closing(_read_ahead(runs)) as readings, ThreadPoolExecutor(max_workers=1) as decider:
         for number, (run, reading) in enumerate(readings):
             asked = time.monotonic()
-            before, localising = localising, None
+            before, deciding = deciding, None
             failed = None
             try:
                 volume, voxel_angstrom = reading.result()
                 began = time.monotonic()
-                grid = segmenter.segment(volume, left=len(runs) - number, asked=asked)
-                if grid is not None:
-                    localising = _Localising(
+                seen = looker.look(volume, left=len(runs) - number, asked=asked)
+                if seen is not None:
+                    deciding = _Deciding(
                         run=run.name,
                         shape_zyx=volume.shape,
                         began=began,
                         waited=began - asked,
-                        picks=localiser.submit(_localise, grid, voxel_angstrom, segmenter.model.thresholds, settings),
+                        picks=decider.submit(seen.decide, voxel_angstrom),
                     )
             except FAULTS_OF_ONE_TOMOGRAM as error:
                 failed = Outcome(run=run.name, reason=str(error) or type(error).__name__)
@@ -146,28 +130,41 @@ def pick_on_device(
                 yield before.outcome()
             if failed is not None:
                 yield failed
-            elif localising is None:  # no time for another
+            elif deciding is None:  # no time for another
                 return
-            elif segmenter.device.type == "cpu":  # which has nothing to gain from doing two things at once
-                yield localising.outcome()
-                localising = None
-        if localising is not None:
-            yield localising.outcome()
+            elif looker.device.type == "cpu":  # which has nothing to gain from doing two things at once
+                yield deciding.outcome()
+                deciding = None
+        if deciding is not None:
+            yield deciding.outcome()
 
 
-class _Segmenter:
-    """A network on its device, at the pace that a deadline allows."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Seen:
+    """What networks made of a tomogram."""
 
-    def __init__(self, weights: Path, settings: SegmentSettings, device: torch.device, deadline: float | None) -> None:
+    evidence: Any
+    picker: Picker
+    settings: PickSettings
+
+    def decide(self, voxel_angstrom: float) -> tuple[Picks, float]:
+        """Picks of the tomogram, and when they were there."""
+        return self.picker.decide(self.evidence, voxel_angstrom, self.settings), time.monotonic()
+
+
+class _Looker:
+    """The networks of a branch on their device, at the pace that a deadline allows."""
+
+    def __init__(self, weights: Path, settings: PickSettings, device: torch.device, deadline: float | None) -> None:
         self.weights = weights
+        self.branch = settings.branch
         self.device = device
-        self.model = load_unet(weights)
-        multiple: int = self.model.network.multiple  # type: ignore[assignment]
-        self.pace = Pace(settings, multiple=multiple, deadline=deadline)
-        self._before: tuple[SegmentSettings, float] | None = None
+        self.pickers = load_pickers(settings.branch, weights)
+        self.pace = Pace(settings, plans=partial(self.pickers[self.branch].plans, settings), deadline=deadline)
+        self._before: tuple[PickSettings, float] | None = None
 
-    def segment(self, volume: NDArray[np.float32], *, left: int, asked: float) -> ScoreGrid | None:
-        """Scores of the next tomogram of `left`, which was asked for at a time; None if time is too short for it."""
+    def look(self, volume: NDArray[np.float32], *, left: int, asked: float) -> _Seen | None:
+        """The next tomogram of `left`, which was asked for at a time; None if time is too short for it."""
         if self._before is not None:
             settings, asked_before = self._before
             self.pace.record(settings, asked - asked_before)
@@ -176,30 +173,22 @@ class _Segmenter:
         if chosen is None:
             return None
         try:
-            grid = segment(self.model.network, volume, settings=chosen, device=self.device)
+            evidence = self.pickers[chosen.branch].look(volume, chosen, self.device)
         except RuntimeError as error:
             fault = probe(self.device) if self.device.type == "cuda" else None
             if fault is None:
                 raise
             logger.warning("%s stopped working (%s; %s); going on with the CPU", self.device, error, fault)
             self.device = torch.device("cpu")
-            self.model = load_unet(self.weights)  # a broken GPU does not give its copy back
-            grid = segment(self.model.network, volume, settings=chosen, device=self.device)
+            self.pickers = load_pickers(self.branch, self.weights)  # a broken GPU does not give its copy back
+            evidence = self.pickers[chosen.branch].look(volume, chosen, self.device)
         self._before = chosen, asked
-        return grid
-
-
-def _localise(
-    grid: ScoreGrid, voxel_angstrom: float, thresholds: tuple[float, ...], settings: PickSettings
-) -> tuple[Picks, float]:
-    """Picks of a tomogram, and when they were there."""
-    picks = find_candidates(grid, voxel_angstrom=voxel_angstrom, thresholds=thresholds, settings=settings.localise)
-    return picks, time.monotonic()
+        return _Seen(evidence=evidence, picker=self.pickers[chosen.branch], settings=chosen)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Localising:
-    """A tomogram that the network is done with."""
+class _Deciding:
+    """A tomogram that the networks are done with."""
 
     run: str
     shape_zyx: tuple[int, ...]

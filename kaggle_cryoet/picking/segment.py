@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.picking.devices import autocast_dtype, is_out_of_memory
 from kaggle_cryoet.picking.windows import (
     WindowSettings,
     Zyx,
@@ -121,7 +122,7 @@ def segment(
                 return _blend(network, volume, window_zyx, settings, device, progress)
         except (MemoryError, RuntimeError) as error:
             smaller = halve_window(window_zyx, multiple, settings.minimum_window)
-            if smaller is None or not _is_out_of_memory(error):
+            if smaller is None or not is_out_of_memory(error):
                 raise
             logger.warning("out of memory with windows of %s voxels; trying %s", window_zyx, smaller)
             window_zyx = smaller
@@ -144,7 +145,7 @@ def _blend(
     shape = (len(PARTICLES), *(-(-size // stride) for size in volume.shape))
     score = np.zeros(shape, dtype=np.float32 if math.prod(shape) <= FLOAT32_SCORES else np.float16)
     blended = torch.from_numpy(score)
-    dtype = _autocast_dtype(device) if settings.mixed_precision else None
+    dtype = autocast_dtype(device) if settings.mixed_precision else None
     axes = []
     for size, edge in zip(volume.shape, window_zyx, strict=True):
         starts = window_starts(size, edge, overlap=settings.windows.overlap, multiple=multiple)
@@ -211,30 +212,3 @@ def _stride_and_multiple(network: torch.nn.Module) -> tuple[int, int]:
             f"{type(network).__name__} has {stride=}, {multiple=}"
         )
     return stride, multiple
-
-
-def _autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """The type that the device computes convolutions in faster than in float32; None if there is none."""
-    import torch
-
-    if device.type == "cuda":
-        return torch.float16
-    if device.type == "cpu" and _cpu_has_bfloat16():
-        return torch.bfloat16
-    return None
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 natively; where it does not, PyTorch emulates it and is slower for it."""
-    import torch
-
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return probe is not None and bool(probe())
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out on the device or on the host; PyTorch also says so by a plain RuntimeError."""
-    import torch
-
-    signs = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error).lower() for sign in signs)

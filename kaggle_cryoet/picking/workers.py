@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from kaggle_cryoet.picking.pipeline import Outcome, PickSettings, pick_on_device
+from kaggle_cryoet.picking.pipeline import Outcome, pick_on_device
+from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.tomogram import RunLocation
 
 logger = logging.getLogger(__name__)

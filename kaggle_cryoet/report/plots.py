@@ -34,8 +34,11 @@ MOST_NAMED_RUNS = 10
 """With more tomograms than this, the axis of the counts has no room for their names."""
 
 
-def draw_confusion_matrix(matrix: NDArray[np.int64], theme: Theme) -> "Figure":
-    """Picture of a `(7, 7)` matrix of `matching.confusion_matrix`; a cell is as full as its share of its row."""
+def draw_confusion_matrix(matrix: NDArray[np.int64], theme: Theme, *, shares: bool = False) -> "Figure":
+    """Picture of a `(7, 7)` matrix of `matching.confusion_matrix`; a cell is as full as its share of its row.
+
+    With `shares` that is also what is written in it; otherwise it is the number.
+    """
     from matplotlib.colors import LinearSegmentedColormap
 
     n = len(PARTICLE_NAMES)
@@ -51,7 +54,8 @@ def draw_confusion_matrix(matrix: NDArray[np.int64], theme: Theme) -> "Figure":
         number = int(matrix[true, found])
         colour = theme.surface if share[true, found] > 0.5 else theme.text if number else theme.faint
         weight = "bold" if true == found else "normal"
-        axes.text(found, true, str(number), ha="center", va="center", fontsize=11, fontweight=weight, color=colour)
+        said = f"{share[true, found]:.2f}" if shares and number else str(number)
+        axes.text(found, true, said, ha="center", va="center", fontsize=11, fontweight=weight, color=colour)
     axes.set_xticks(range(n + 1), [*PARTICLE_NAMES, "missed"], rotation=30, ha="left", rotation_mode="anchor")
     axes.set_yticks(range(n + 1), [*PARTICLE_NAMES, "nothing there"])
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0, labelcolor=theme.text)

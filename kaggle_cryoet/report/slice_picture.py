@@ -83,14 +83,14 @@ def draw_slice(tomogram: Tomogram, z: int, found: Picks, truth: Picks | None, ma
     gray = to_gray(tomogram.data[z])
     layout = Layout(rows=gray.shape[0], columns=gray.shape[1])
     figure = new_figure(WIDTH, layout.height, DARK)
-    paper = _pixel_axes(figure, layout, (0, WIDTH), (layout.height, 0))
-    axes = _pixel_axes(figure, layout, (layout.left, layout.right), (layout.bottom, HEADER))
+    paper = pixel_axes(figure, layout, (0, WIDTH), (layout.height, 0))
+    axes = pixel_axes(figure, layout, (layout.left, layout.right), (layout.bottom, HEADER))
     extent = (layout.left, layout.right, layout.bottom, HEADER)
     axes.imshow(gray, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="antialiased", aspect="auto")
     counts = _draw_particles(axes, layout, tomogram.voxel_angstrom, z * tomogram.voxel_angstrom, found, truth, matching)
-    _draw_scale_bar(axes, layout, tomogram.voxel_angstrom)
+    draw_scale_bar(axes, layout, tomogram.voxel_angstrom)
     _draw_header(paper, tomogram, z, counts)
-    _draw_legend(paper, layout, labelled=truth is not None)
+    draw_legend(paper, layout, labelled=truth is not None)
     return figure
 
 
@@ -110,7 +110,7 @@ def to_gray(density: NDArray[np.float32]) -> NDArray[np.uint8]:
     return gray
 
 
-def _pixel_axes(figure: "Figure", layout: Layout, x: tuple[float, float], y: tuple[float, float]) -> "Axes":
+def pixel_axes(figure: "Figure", layout: Layout, x: tuple[float, float], y: tuple[float, float]) -> "Axes":
     """Axes over a part of the figure, from left to right and from below to above, whose unit is the figure's pixel."""
     width, height = WIDTH, layout.height
     axes = figure.add_axes((x[0] / width, 1 - y[0] / height, (x[1] - x[0]) / width, (y[0] - y[1]) / height))
@@ -155,7 +155,7 @@ def _draw_particles(
     return {"hit": len(hit), "missed": len(missed), "false": len(false)}
 
 
-def _draw_scale_bar(axes: "Axes", layout: Layout, voxel_angstrom: float) -> None:
+def draw_scale_bar(axes: "Axes", layout: Layout, voxel_angstrom: float) -> None:
     """White bar with its length at the lower left of the slice, if any of the lengths fits."""
     pixels_per_nm = 10 / voxel_angstrom * layout.pixels_per_voxel
     fitting = [length for length in SCALE_BARS_NM if length * pixels_per_nm <= (layout.right - layout.left) / 4]
@@ -176,7 +176,7 @@ def _draw_header(paper: "Axes", tomogram: Tomogram, z: int, counts: dict[str, in
     write(paper, WIDTH - MARGIN, y, said, size=22, align="right")
 
 
-def _draw_legend(paper: "Axes", layout: Layout, *, labelled: bool) -> None:
+def draw_legend(paper: "Axes", layout: Layout, *, labelled: bool) -> None:
     """Two rows below the slice: the types by colour, then what the marks mean."""
     top, row, column, radius = layout.bottom + 34, 44, 252, np.array([11.0])
     for label, name in enumerate(PARTICLE_NAMES):

@@ -1,7 +1,6 @@
-"""Changes of contrast, sharpness and noise on whole batches; they move nothing, so that targets stay as they are.
+"""Changes of contrast, spectrum and noise on whole batches; they move nothing, so that targets stay as they are.
 
-Flips, which move things, are drawn together with the crop (`crops`), where the targets are flipped alike. The tilt axis
-stays along y, and with it the missing wedge.
+Flips, rotation and scale, which move things, are drawn together with the crop (`crops`), and targets with them.
 """
 
 import math
@@ -26,40 +25,72 @@ class AugmentSettings:
     """Largest shift of the mean, in units of the background's noise."""
     sharpening: float = 0.6
     """Largest share of the fine structure (above a 3x3x3 binomial filter) that is added or taken away."""
+    middle: float = 0.3
+    """Largest share of the structure between that filter and one of twice its width that is added or taken away: with
+    `sharpening` a smooth gain over the frequencies."""
     noise: float = 0.4
     """Largest standard deviation of added noise, white or smoothed."""
     least_gamma: float = 0.85
     """Values are compressed or expanded as sign(x) |x|^gamma, gamma between this and its inverse."""
+    mixup: float = 0.0
+    """Share of the crops that are blended with another one of their batch, which gets less than half; targets alike."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if min(self.log_scale, self.offset, self.sharpening, self.noise) < 0 or not 0 < self.least_gamma <= 1:
-            raise InputError(f"ranges of augmentation must not be negative, gamma between 0 and 1, got {self}")
+        lengths = (self.log_scale, self.offset, self.sharpening, self.middle, self.noise)
+        if min(lengths) < 0 or not 0 < self.least_gamma <= 1 or not 0 <= self.mixup <= 1:
+            raise InputError(f"ranges of augmentation must not be negative, shares between 0 and 1, got {self}")
 
 
-def binomial_filter(x: Tensor) -> Tensor:
-    """`(batch, 1, z, y, x)` smoothed by (1, 2, 1) / 4 along each axis, the borders repeated."""
+def binomial_filter(x: Tensor, step: int = 1) -> Tensor:
+    """`(batch, 1, z, y, x)` smoothed by (1, 2, 1) / 4 along each axis, the three `step` voxels apart.
+
+    The borders are repeated.
+    """
     for axis in (2, 3, 4):
-        last = x.shape[axis] - 1
-        before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, last)], dim=axis)
-        after = torch.cat([x.narrow(axis, 1, last), x.narrow(axis, last, 1)], dim=axis)
+        inner = x.shape[axis] - step
+        first = x.narrow(axis, 0, 1).expand([step if i == axis else n for i, n in enumerate(x.shape)])
+        last = x.narrow(axis, x.shape[axis] - 1, 1).expand_as(first)
+        before = torch.cat([first, x.narrow(axis, 0, inner)], dim=axis)
+        after = torch.cat([x.narrow(axis, step, inner), last], dim=axis)
         x = torch.lerp(x, before.add_(after).mul_(0.5), 0.5)
     return x
 
 
+def mix_pairs(
+    x: Tensor, target: Tensor, settings: AugmentSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """`(batch, 1, z, y, x)` crops and `(batch, class, ...)` targets, some blended with others of the batch."""
+    if not settings.mixup:
+        return x, target
+    where = generator.device
+    other = torch.randperm(len(x), generator=generator, device=where)
+    share = 0.5 * torch.rand(len(x), generator=generator, device=where)
+    share *= torch.rand(len(x), generator=generator, device=where) < settings.mixup
+    other, share = other.to(x.device), share[:, None, None, None, None].to(x.device)
+    return torch.lerp(x, x[other], share), torch.lerp(target, target[other], share)
+
+
 def augment(x: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
     """`(batch, 1, z, y, x)` normalised crops, each changed in its own way; half of them get smooth noise."""
+    where = generator.device
 
     def uniform(low: float, high: float) -> Tensor:
-        draw = torch.rand(len(x), 1, 1, 1, 1, generator=generator)
+        draw = torch.rand(len(x), 1, 1, 1, 1, generator=generator, device=where)
         return (low + (high - low) * draw).to(x.device)
 
     sharpening = uniform(-settings.sharpening, settings.sharpening)
-    noise = torch.randn(x.shape, generator=generator).to(x.device)
-    for item in torch.nonzero(torch.rand(len(x), generator=generator) < 0.5).flatten().tolist():
+    noise = torch.randn(x.shape, generator=generator, device=where).to(x.device)
+    smoothed = torch.rand(len(x), generator=generator, device=where) < 0.5
+    for item in torch.nonzero(smoothed).flatten().tolist():
         noise[item] = SMOOTH_NOISE_GAIN * binomial_filter(noise[item : item + 1])[0]
     gamma = torch.exp(uniform(-1, 1) * math.log(settings.least_gamma))
     scale = torch.exp(uniform(-settings.log_scale, settings.log_scale))
-    x = torch.lerp(binomial_filter(x), x, 1 + sharpening).addcmul_(noise, uniform(0, settings.noise))
+    smooth = binomial_filter(x)
+    x = torch.lerp(smooth, x, 1 + sharpening).addcmul_(noise, uniform(0, settings.noise))
+    offset = uniform(-settings.offset, settings.offset)
+    if settings.middle:
+        middle = smooth - binomial_filter(smooth, step=2)
+        x.addcmul_(middle, uniform(-settings.middle, settings.middle))
     curved = x.abs().clamp_(min=1e-6).pow_(gamma).copysign_(x)
-    return curved.mul_(scale).add_(uniform(-settings.offset, settings.offset))
+    return curved.mul_(scale).add_(offset)

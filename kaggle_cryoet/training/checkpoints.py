@@ -2,6 +2,7 @@
 
 import csv
 import pickle
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,27 @@ from lightning.pytorch.loggers import CSVLogger
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import UNetModel, save_unet
 from kaggle_cryoet.models.unet3d import UNetSettings
+from kaggle_cryoet.report.training_curves import save_training_curves
 from kaggle_cryoet.training.module import ORIGIN, UNetModule
+from kaggle_cryoet.training.trainer import TrainingLength
 
 LOG_FOLDER = "log"
+CURVES_FILE = "curves.png"
+KEPT_FOLDER = "models"
 
 
 class SaveModel(Callback):
     """Writes the model folder after each look at the validation score; what is written is the average."""
 
     def __init__(
-        self, directory: Path, averaging: WeightAveraging, settings: UNetSettings, provenance: dict[str, Any]
+        self,
+        directory: Path,
+        averaging: WeightAveraging,
+        settings: UNetSettings,
+        provenance: dict[str, Any],
+        length: TrainingLength,
     ) -> None:
+        self.length = length
         self.directory = directory
         self.averaging = averaging
         self.settings = settings
@@ -40,29 +51,50 @@ class SaveModel(Callback):
         self.started = time.monotonic() - state_dict["seconds"]
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Have the score looked at after the last epoch, whether or not its turn comes then."""
-        if trainer.current_epoch + 1 == trainer.max_epochs:
-            trainer.check_val_every_n_epoch = 1
+        """Have the score looked at after the first and the last epoch, whether or not its turn comes then."""
+        is_early = trainer.current_epoch == 0 and isinstance(module, UNetModule) and module.validation_volumes
+        is_last = trainer.current_epoch + 1 == trainer.max_epochs
+        trainer.check_val_every_n_epoch = 1 if is_early or is_last else self.length.validate_every
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Save."""
         averaged = self.averaging._average_model  # lightning has no public way to it
-        if averaged is None or not isinstance(module, UNetModule):
+        if averaged is None or not isinstance(module, UNetModule) or not trainer.is_global_zero:
             return
         provenance = self.provenance | {
             "epochs": trainer.current_epoch + 1,
             "minutes": round((time.monotonic() - self.started) / 60, 1),
             "validation": None if module.validation_score is None else module.validation_score.to_json_dict(),
         }
-        save_unet(
-            self.directory,
-            UNetModel(
-                network=averaged.module.get_submodule("network"),
-                settings=self.settings,
-                thresholds=module.thresholds,
-                provenance=provenance,
-            ),
+        model = UNetModel(
+            network=averaged.module.get_submodule("network"),
+            settings=self.settings,
+            thresholds=module.thresholds,
+            provenance=provenance,
         )
+        save_unet(self.directory, model)
+        if self.length.keep:
+            kept = self.directory.parent / KEPT_FOLDER
+            save_unet(kept / f"epoch-{trainer.current_epoch + 1:04d}", model)
+            for old in sorted(kept.glob("epoch-*"))[: -self.length.keep]:
+                shutil.rmtree(old)
+
+
+class DrawCurves(Callback):
+    """Draws what was logged, beside the log."""
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Draw."""
+        self._draw(trainer)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Draw with the loss of the last epoch."""
+        self._draw(trainer)
+
+    def _draw(self, trainer: lightning.Trainer) -> None:
+        if trainer.is_global_zero and isinstance(trainer.logger, CSVLogger):
+            rows = [{name: float(value) for name, value in row.items()} for row in trainer.logger.experiment.metrics]
+            save_training_curves(rows, Path(trainer.logger.log_dir) / CURVES_FILE)
 
 
 class SaveCheckpoint(Callback):
@@ -76,9 +108,11 @@ class SaveCheckpoint(Callback):
         unfinished = self.path.with_name(self.path.name + ".unfinished")
         try:
             trainer.save_checkpoint(unfinished)
-            unfinished.replace(self.path)
+            if trainer.is_global_zero:
+                unfinished.replace(self.path)
         finally:
-            unfinished.unlink(missing_ok=True)
+            if trainer.is_global_zero:
+                unfinished.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, network: torch.nn.Module, origin: dict[str, int]) -> dict[str, Any]:

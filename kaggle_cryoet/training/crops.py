@@ -1,9 +1,7 @@
 """Crops of labelled tomograms: a stream that depends on nothing but the seed and the number of the crop."""
 
-import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,26 +10,20 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.geometry import angstrom_to_index, index_to_angstrom
+from kaggle_cryoet.geometry import angstrom_to_index
 from kaggle_cryoet.particles import PARTICLES
-from kaggle_cryoet.picking.normalise import normalise
-from kaggle_cryoet.picks import Picks, check_inside, concatenate, read_copick
-from kaggle_cryoet.runs import find_runs
-from kaggle_cryoet.tomogram import RunLocation, read_tomogram
 from kaggle_cryoet.training.targets import TargetSettings, draw_targets
+from kaggle_cryoet.training.volumes import LabelledVolume, find_labelled_runs, load_labelled_volume
+from kaggle_cryoet.training.warp import Warp, crop_voxel_angstrom, move_picks, read_warped, warp_matrix
 
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LabelledVolume:
-    """A normalised tomogram with its particles."""
-
-    name: str
-    volume: NDArray[np.float16]
-    """`(z, y, x)`, normalised."""
-    picks: Picks
-    voxel_angstrom: float
+__all__ = [
+    "CropDataset",
+    "CropSettings",
+    "EpochSampler",
+    "LabelledVolume",
+    "find_labelled_runs",
+    "load_labelled_volume",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,47 +34,23 @@ class CropSettings:
     """Voxels of a crop at full resolution."""
     particle_fraction: float = 0.85
     """Share of crops that hold a particle for sure, each type as often as any other; the rest lie anywhere."""
+    hard_fraction: float = 0.15
+    """Share of all crops that hold a place which was taken for a particle and is none, if such places are known."""
+    warp_fraction: float = 0.5
+    """Share of crops that are turned and scaled. It is not all, since interpolation smooths, which prediction does
+    not."""
+    rotation_degrees: float = 10.0
+    """Largest angle about z, either way. The missing wedge turns with it, so that it is small."""
+    scale: float = 0.04
+    """Largest part by which a crop is shown smaller or larger, particles and all."""
 
     def __post_init__(self) -> None:
-        """Check shape and share."""
-        if min(self.shape_zyx) < 1 or not 0 <= self.particle_fraction <= 1:
-            raise InputError(f"crops need positive edges and a share of particles between 0 and 1, got {self}")
-
-
-def find_labelled_runs(directories: Sequence[Path]) -> list[RunLocation]:
-    """Every run below the directories; each must have picks.
-
-    Raises
-    ------
-    InputError
-        If a run has no picks, or there is no run.
-    """
-    runs = [run for directory in directories for run in find_runs(directory)]
-    unlabelled = [run.name for run in runs if run.picks_directory is None]
-    if unlabelled:
-        raise InputError(f"runs without picks cannot be trained on: {', '.join(unlabelled[:5])}")
-    return runs
-
-
-def load_labelled_volume(run: RunLocation) -> LabelledVolume:
-    """Read a run, normalise it, and keep it at half precision.
-
-    Raises
-    ------
-    InputError
-        If the run has no picks, or they or its tomogram are faulty.
-    """
-    if run.picks_directory is None:
-        raise InputError(f"run {run.name} has no picks")
-    tomogram = read_tomogram(run)
-    picks = read_copick(run.picks_directory)
-    check_inside(picks, tomogram.data.shape, tomogram.voxel_angstrom, f"picks of run {run.name}")
-    return LabelledVolume(
-        name=run.name,
-        volume=normalise(tomogram.data).astype(np.float16),
-        picks=picks,
-        voxel_angstrom=tomogram.voxel_angstrom,
-    )
+        """Check shape and shares."""
+        shares = (self.particle_fraction, self.hard_fraction, self.warp_fraction)
+        if min(self.shape_zyx) < 1 or not all(0 <= share <= 1 for share in shares):
+            raise InputError(f"crops need positive edges and shares between 0 and 1, got {self}")
+        if not (0 <= self.rotation_degrees <= 180 and 0 <= self.scale < 0.5):
+            raise InputError(f"crops are turned by 0 to 180 degrees and scaled by less than a half, got {self}")
 
 
 class CropDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -106,13 +74,12 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         self.seed = seed
         self.settings = settings or CropSettings()
         self.targets = targets or TargetSettings()
+        weight = np.array([volume.weight for volume in volumes])
         self.of_label = [
-            np.array(
-                [(v, p) for v, volume in enumerate(volumes) for p in np.flatnonzero(volume.picks.label == label)],
-                dtype=np.int64,
-            ).reshape(-1, 2)
+            _Places([np.flatnonzero(volume.picks.label == label) for volume in volumes], weight)
             for label in range(len(PARTICLES))
         ]
+        self.hard = _Places([np.arange(len(volume.hard_zyx_angstrom)) for volume in volumes], weight)
         self.present = [label for label in range(len(PARTICLES)) if len(self.of_label[label])]
         if not self.present:
             raise InputError("the tomograms to train on have no particles")
@@ -124,7 +91,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
                     f"{volume.name}: {volume.volume.shape} voxels are less than half of a crop of "
                     f"{self.settings.shape_zyx}, too few to be mirrored into it"
                 )
-        voxels = np.array([float(volume.volume.size) for volume in volumes])
+        voxels = weight * [volume.volume.size for volume in volumes]
         self.volume_share = voxels / voxels.sum()
 
     def __len__(self) -> int:
@@ -137,53 +104,81 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         volume, start = self._place(rng)
         shape = np.array(self.settings.shape_zyx)
         flips = tuple(int(axis) for axis in range(3) if rng.random() < 0.5)
-        box = tuple(slice(s, s + e) for s, e in zip(start, shape, strict=True))
-        crop = volume.volume[box].astype(np.float32)
-        missing = shape - crop.shape
-        crop = np.pad(crop, [(0, int(m)) for m in missing], mode="reflect")
+        warp = self._warp(rng)
+        crop = read_warped(volume.volume, start, shape, warp)
         target = draw_targets(
-            _with_reflections(volume, missing),
+            move_picks(volume.picks, volume.voxel_angstrom, volume.volume.shape, start, shape, warp),
             shape_zyx=tuple(int(edge) // self.stride for edge in shape),  # type: ignore[arg-type]
             stride=self.stride,
-            voxel_angstrom=volume.voxel_angstrom,
-            origin_zyx=tuple(int(s) for s in start),  # type: ignore[arg-type]
+            voxel_angstrom=crop_voxel_angstrom(volume.voxel_angstrom, warp),
             settings=self.targets,
         )
         crop = np.ascontiguousarray(np.flip(crop, flips))
         target = np.ascontiguousarray(np.flip(target, tuple(axis + 1 for axis in flips)))
         return torch.from_numpy(crop)[None], torch.from_numpy(target)
 
+    def _warp(self, rng: np.random.Generator) -> Warp | None:
+        """How a crop is turned and scaled; None if it is not."""
+        chosen = self.settings
+        if rng.random() >= chosen.warp_fraction or not (chosen.rotation_degrees or chosen.scale):
+            return None
+        degrees = rng.uniform(-chosen.rotation_degrees, chosen.rotation_degrees)
+        return warp_matrix(degrees, 1 + rng.uniform(-chosen.scale, chosen.scale))
+
     def _place(self, rng: np.random.Generator) -> tuple[LabelledVolume, NDArray[np.int64]]:
         """A volume and the first voxel of a crop in it."""
         shape = np.array(self.settings.shape_zyx)
-        if rng.random() < self.settings.particle_fraction:
-            candidates = self.of_label[self.present[rng.integers(len(self.present))]]
-            which, particle = candidates[rng.integers(len(candidates))]
+        if len(self.hard) and rng.random() < self.settings.hard_fraction:
+            which, place = self.hard.draw(rng)
             volume = self.volumes[which]
-            centre = angstrom_to_index(volume.picks.position_zyx_angstrom[particle], volume.voxel_angstrom)
-            start = np.round(centre - shape / 2 + rng.uniform(-0.4, 0.4, 3) * shape).astype(np.int64)
+            start = _start_around(volume.hard_zyx_angstrom[place], volume, shape, rng)
+        elif rng.random() < self.settings.particle_fraction:
+            which, particle = self.of_label[self.present[rng.integers(len(self.present))]].draw(rng)
+            volume = self.volumes[which]
+            start = _start_around(volume.picks.position_zyx_angstrom[particle], volume, shape, rng)
         else:
             volume = self.volumes[rng.choice(len(self.volumes), p=self.volume_share)]
             start = np.array([rng.integers(max(n - e, 0) + 1) for n, e in zip(volume.volume.shape, shape, strict=True)])
         return volume, np.clip(start, 0, np.maximum(np.array(volume.volume.shape) - shape, 0))
 
 
-def _with_reflections(volume: LabelledVolume, missing: NDArray[np.int64]) -> Picks:
-    """The picks and their mirror images behind the far faces of those axes along which a crop is padded."""
-    picks = volume.picks
-    for axis in np.flatnonzero(missing):
-        twice_the_face = 2 * index_to_angstrom(np.array(volume.volume.shape[axis] - 1.0), volume.voxel_angstrom)
-        position = picks.position_zyx_angstrom.copy()
-        position[:, axis] = twice_the_face - position[:, axis]
-        picks = concatenate([picks, replace(picks, position_zyx_angstrom=position)])
-    return picks
+def _start_around(
+    position_angstrom: NDArray[np.float64], volume: LabelledVolume, shape: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """First voxel of a crop with a place anywhere in it but for its rim."""
+    centre = angstrom_to_index(position_angstrom, volume.voxel_angstrom)
+    return np.round(centre - shape / 2 + rng.uniform(-0.4, 0.4, 3) * shape).astype(np.int64)
+
+
+class _Places:
+    """Places in several volumes, drawn by the weights of the volumes."""
+
+    def __init__(self, indices: Sequence[NDArray[np.int64]], weight: NDArray[np.float64]) -> None:
+        counts = [len(index) for index in indices]
+        self.volume = np.repeat(np.arange(len(indices)), counts)
+        self.index = np.concatenate(indices)
+        self.cumulative = np.cumsum(np.repeat(weight, counts))
+
+    def __len__(self) -> int:
+        """Return the number of places."""
+        return len(self.index)
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, int]:
+        """A volume, and the index of a place in it."""
+        chosen = np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
+        return int(self.volume[chosen]), int(self.index[chosen])
 
 
 class EpochSampler(Sampler[int]):
-    """Numbers of the crops of an epoch: each epoch goes on where the last one ended, so that none repeats."""
+    """Numbers of the crops of an epoch: each epoch goes on where the last one ended, so that none repeats.
 
-    def __init__(self, length: int) -> None:
+    Of several processes, each with its rank, every one draws its share of each batch.
+    """
+
+    def __init__(self, length: int, *, rank: int = 0, processes: int = 1) -> None:
         self.length = length
+        self.rank = rank
+        self.processes = processes
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -191,9 +186,9 @@ class EpochSampler(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Return the number of crops in one epoch."""
-        return self.length
+        """Return the number of crops in one epoch that this process draws."""
+        return self.length // self.processes
 
     def __iter__(self) -> Iterator[int]:
         """Yield the numbers in order."""
-        return iter(range(self.epoch * self.length, (self.epoch + 1) * self.length))
+        return iter(range(self.epoch * self.length + self.rank, (self.epoch + 1) * self.length, self.processes))

@@ -20,15 +20,16 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.models.store import load_unet, save_unet
 from kaggle_cryoet.picking.devices import choose_devices
-from kaggle_cryoet.picking.segment import SegmentSettings
 from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.tomogram import RunLocation
-from kaggle_cryoet.training.crops import CropSettings, find_labelled_runs, load_labelled_volume
+from kaggle_cryoet.training.crops import CropSettings
 from kaggle_cryoet.training.module import LEAST_CANDIDATE_SCORE, above_thresholds, predict_candidates
+from kaggle_cryoet.training.presets import training_preset
 from kaggle_cryoet.training.rehearsal import seconds_per_step
 from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.unet import MODEL_FOLDER, TrainingLength
+from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ def fine_tune(
     if len(runs) < 2 or len({run.name for run in runs}) < len(runs):
         raise InputError(f"expected two labelled runs or more, of different names, got {[run.name for run in runs]}")
     start_thresholds = None if start_from is None else load_unet(start_from).thresholds
+    how = training_preset(preset).training
     devices = choose_devices(device)
     work = output / "trainings"
     work.mkdir(parents=True, exist_ok=True)
@@ -144,7 +146,7 @@ def fine_tune(
             continue
         volume = load_labelled_volume(by_name[training.name])
         network = load_unet(training.output / MODEL_FOLDER).network
-        candidates |= predict_candidates(network, [volume], SegmentSettings(), devices[0])
+        candidates |= predict_candidates(network, [volume], how.validation, devices[0], how.localise)
     score = None
     if len(candidates) > 1:
         truth = {name: _truth(by_name[name]) for name in candidates}

@@ -8,22 +8,27 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.particles import PARTICLES
-from kaggle_cryoet.picking.candidates import find_candidates
-from kaggle_cryoet.picking.segment import SegmentSettings, segment
+from kaggle_cryoet.picking.candidates import LocaliseSettings, find_candidates
+from kaggle_cryoet.picking.segment import ScoreGrid, SegmentSettings, segment
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.training.augment import AugmentSettings, augment
-from kaggle_cryoet.training.crops import LabelledVolume
-from kaggle_cryoet.training.losses import class_weights, peak_cross_entropy
+from kaggle_cryoet.training.augment import AugmentSettings, augment, mix_pairs
+from kaggle_cryoet.training.dice import count_overlap, dice
+from kaggle_cryoet.training.losses import Loss, LossSettings
 from kaggle_cryoet.training.targets import TargetSettings
 from kaggle_cryoet.training.thresholds import fit_thresholds
+from kaggle_cryoet.training.volumes import LabelledVolume
 
 LEAST_CANDIDATE_SCORE = 0.05
 """Candidates below this are not looked at when thresholds are fitted."""
+
+_Part = tuple[dict[str, Picks], NDArray[np.int64]]
+"""Candidates of some tomograms, and the overlap with the target in all of them."""
 
 ORIGIN = "origin"
 """Where a checkpoint says of what training it is."""
@@ -62,23 +67,40 @@ class UNetTrainingSettings:
     """Everything that shapes the training of a U-Net but its data and its length."""
 
     targets: TargetSettings = field(default_factory=TargetSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
     augmentation: AugmentSettings = field(default_factory=AugmentSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     validation: SegmentSettings = field(default_factory=SegmentSettings)
+    """How the network is applied to the validation tomograms."""
+    localise: LocaliseSettings = field(default_factory=LocaliseSettings)
+    """How points are made of its scores."""
 
 
 def predict_candidates(
-    network: nn.Module, volumes: Sequence[LabelledVolume], settings: SegmentSettings, device: torch.device
+    network: nn.Module,
+    volumes: Sequence[LabelledVolume],
+    settings: SegmentSettings,
+    device: torch.device,
+    localise: LocaliseSettings | None = None,
 ) -> dict[str, Picks]:
-    """Candidates of each volume down to `LEAST_CANDIDATE_SCORE`, by name."""
+    """Candidates of each volume down to `LEAST_CANDIDATE_SCORE`, by name; by local maxima if nothing else is said."""
+    localise = localise or LocaliseSettings()
     return {
-        volume.name: find_candidates(
-            segment(network, volume.volume.astype("float32"), settings=settings, device=device),
-            voxel_angstrom=volume.voxel_angstrom,
-            thresholds=[LEAST_CANDIDATE_SCORE] * len(PARTICLES),
-        )
-        for volume in volumes
+        volume.name: _candidates(_scores(network, volume, settings, device), volume, localise) for volume in volumes
     }
+
+
+def _scores(network: nn.Module, volume: LabelledVolume, settings: SegmentSettings, device: torch.device) -> ScoreGrid:
+    return segment(network, volume.volume.astype("float32"), settings=settings, device=device)
+
+
+def _candidates(grid: ScoreGrid, volume: LabelledVolume, localise: LocaliseSettings) -> Picks:
+    return find_candidates(
+        grid,
+        voxel_angstrom=volume.voxel_angstrom,
+        thresholds=[LEAST_CANDIDATE_SCORE] * len(PARTICLES),
+        settings=localise,
+    )
 
 
 def above_thresholds(candidates: Mapping[str, Picks], thresholds: Sequence[float]) -> dict[str, Picks]:
@@ -109,33 +131,52 @@ class UNetModule(lightning.LightningModule):
         self.thresholds: tuple[float, ...] = (0.5,) * len(PARTICLES)
         self.validation_score: Score | None = None
         stride: int = network.stride  # type: ignore[assignment]
-        self.register_buffer("class_weight", class_weights(settings.targets, voxel_angstrom, stride), persistent=False)
+        self.loss = Loss(settings.loss, settings.targets, voxel_angstrom, stride)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        """Loss of one batch, augmented by a generator that depends on the seed and the step alone."""
+        """Loss of one batch, augmented by a generator that depends on seed, step and rank of the device alone."""
         crop, target = batch
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
+        seed = self.seed * 1_000_003 + self.global_step + (self.global_rank << 40)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        crop, target = mix_pairs(crop, target, self.settings.augmentation, generator)
         crop = augment(crop, self.settings.augmentation, generator)
-        weight: Tensor = self.class_weight  # type: ignore[assignment]
-        loss = peak_cross_entropy(self.network(crop), target, weight)
-        self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(crop))
+        loss: Tensor = self.loss(self.network(crop), target)
+        self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(crop), sync_dist=True)
         return loss
 
     def validation_step(self, batch: list[Tensor], batch_index: int) -> None:
         """Pick in the validation tomograms; thresholds are fitted on the same, so that the score is an upper bound.
 
         It happens in the one step of the validation epoch, not at its end, when the average of the weights has already
-        been taken out of the network again. The batch is empty of meaning.
+        been taken out of the network again. The batch is empty of meaning. Several devices share the tomograms.
         """
         if not self.validation_volumes:
             return
-        candidates = predict_candidates(self.network, self.validation_volumes, self.settings.validation, self.device)
+        candidates: dict[str, Picks] = {}
+        overlap = np.zeros((len(PARTICLES), 3), dtype=np.int64)
+        for volume in self.validation_volumes[self.global_rank :: self.trainer.world_size]:
+            grid = _scores(self.network, volume, self.settings.validation, self.device)
+            candidates[volume.name] = _candidates(grid, volume, self.settings.localise)
+            overlap += count_overlap(grid, volume.picks, volume.voxel_angstrom, self.settings.targets)
+        for others_candidates, others_overlap in self._of_other_devices((candidates, overlap)):
+            candidates |= others_candidates
+            overlap += others_overlap
         truth = {volume.name: volume.picks for volume in self.validation_volumes}
         self.thresholds = fit_thresholds(candidates, truth, least_score=LEAST_CANDIDATE_SCORE)
         self.validation_score = evaluate(above_thresholds(candidates, self.thresholds), truth)
-        self.log("score", self.validation_score.score, prog_bar=True, batch_size=1)
-        for name, row in self.validation_score.particles.items():
-            self.log(f"fbeta_{name}", row.fbeta, batch_size=1)
+        self.log("score", self.validation_score.score, prog_bar=True, batch_size=1, sync_dist=True)
+        for (name, row), coefficient in zip(self.validation_score.particles.items(), dice(overlap), strict=True):
+            self.log(f"fbeta_{name}", row.fbeta, batch_size=1, sync_dist=True)
+            if np.isfinite(coefficient):
+                self.log(f"dice_{name}", float(coefficient), batch_size=1, sync_dist=True)
+
+    def _of_other_devices(self, part: _Part) -> list[_Part]:
+        """What the processes of the other devices have come to."""
+        if self.trainer.world_size == 1:
+            return []
+        parts: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(parts, part)
+        return parts[: self.global_rank] + parts[self.global_rank + 1 :]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say of what training the checkpoint is, so that another one does not go on from it."""

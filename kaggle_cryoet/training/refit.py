@@ -1,38 +1,54 @@
 """Fit the thresholds of a trained model anew, on tomograms of another kind than it was validated on."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
-from kaggle_cryoet.models.store import load_unet, save_unet
+from kaggle_cryoet.models.folder import DESCRIPTION_FILE
+from kaggle_cryoet.models.store import UNetModel, YoloModel, load_unet, load_yolo, save_unet, save_yolo
+from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.picking.detect import prepare
 from kaggle_cryoet.picking.devices import choose_devices
-from kaggle_cryoet.picking.segment import SegmentSettings
+from kaggle_cryoet.picking.pickers import UNetPicker, YoloPicker
+from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.training.crops import find_labelled_runs, load_labelled_volume
-from kaggle_cryoet.training.module import LEAST_CANDIDATE_SCORE, above_thresholds, predict_candidates
+from kaggle_cryoet.training.module import LEAST_CANDIDATE_SCORE, above_thresholds
 from kaggle_cryoet.training.thresholds import fit_thresholds
+from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
+
+Propose = Callable[[NDArray[Any], float], Picks]
+"""Candidates, down to low scores, of a normalised volume with its voxel size in Å."""
 
 
 def refit_thresholds(
     weights: str | Path,
     data_directories: Sequence[str | Path],
     *,
-    settings: SegmentSettings | None = None,
+    settings: PickSettings | None = None,
     device: str = "auto",
+    progress: bool = False,
 ) -> tuple[tuple[float, ...], Score]:
     """Fit thresholds on labelled runs and write them into the model folder; weights stay as they are.
 
     Parameters
     ----------
     weights
-        Model folder of a 3D U-Net.
+        Model folder of a 3D U-Net or of a YOLO11.
     data_directories
         Folders with labelled runs, best such as the model was not trained on.
     settings
         How the network is applied; thresholds suit only predictions that apply it alike.
     device
         `auto`, `cpu` or `cuda`.
+    progress
+        Show a bar.
 
     Returns
     -------
@@ -44,16 +60,46 @@ def refit_thresholds(
     InputError
         If the model cannot be read, or runs are missing or have no picks.
     """
-    model = load_unet(weights)
-    where = choose_devices(device)[0]
+    from tqdm.auto import tqdm
+
+    model = _load(Path(weights))
+    settings = settings or PickSettings()
+    propose = _proposer(model, settings, choose_devices(device)[0])
     candidates: dict[str, Picks] = {}
     truth: dict[str, Picks] = {}
-    for run in find_labelled_runs([Path(directory) for directory in data_directories]):
+    runs = find_labelled_runs([Path(directory) for directory in data_directories])
+    for run in tqdm(runs, desc="candidates", unit="tomogram", disable=not progress):
         volume = load_labelled_volume(run)
-        candidates |= predict_candidates(model.network, [volume], settings or SegmentSettings(), where)
+        candidates[run.name] = propose(volume.volume.astype("float32"), volume.voxel_angstrom)
         truth[run.name] = volume.picks
-    thresholds = fit_thresholds(candidates, truth, least_score=LEAST_CANDIDATE_SCORE)
+    least = LEAST_CANDIDATE_SCORE if isinstance(model, UNetModel) else settings.associate.least_score
+    thresholds = fit_thresholds(candidates, truth, least_score=least)
     score = evaluate(above_thresholds(candidates, thresholds), truth)
     note = {"thresholds_fitted_on": {"runs": sorted(truth), "score": score.to_json_dict()}}
-    save_unet(weights, replace(model, thresholds=thresholds, provenance={**model.provenance, **note}))
+    provenance = {**model.provenance, **note}
+    if isinstance(model, UNetModel):
+        save_unet(weights, replace(model, thresholds=thresholds, provenance=provenance))
+    else:
+        save_yolo(weights, replace(model, thresholds=thresholds, provenance=provenance))
     return thresholds, score
+
+
+def _load(weights: Path) -> UNetModel | YoloModel:
+    """The model in a folder, of the kind that it says it is."""
+    try:
+        kind = json.loads((weights / DESCRIPTION_FILE).read_text(encoding="utf8")).get("kind")
+    except (OSError, ValueError, AttributeError):
+        kind = None  # what is wrong with it is said on reading it
+    if kind == "hybrid":
+        raise InputError(f"{weights}: is a hybrid, whose thresholds are fitted together with the rest of it")
+    return load_yolo(weights) if kind == "yolo11" else load_unet(weights)
+
+
+def _proposer(model: UNetModel | YoloModel, settings: PickSettings, device: torch.device) -> Propose:
+    """What finds the candidates of a model."""
+    if isinstance(model, UNetModel):
+        unet = UNetPicker(model=model)
+        least = [LEAST_CANDIDATE_SCORE] * len(PARTICLES)
+        return lambda volume, voxel: unet.propose(unet.look(volume, settings, device), voxel, settings, least)
+    yolo = YoloPicker(model=replace(model, network=prepare(model.network, device)))
+    return lambda volume, voxel: yolo.propose(yolo.look(volume, settings, device), voxel, settings)

@@ -1,68 +1,43 @@
 """Train a 3D U-Net on labelled tomograms, from nothing or from a model folder, and go on where it stopped."""
 
-import logging
+import functools
 import shutil
-import signal
-import subprocess
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader, TensorDataset
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.utils.data import Dataset
 
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_unet
-from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, build_unet
+from kaggle_cryoet.models.unet3d import UNetSettings, build_unet
 from kaggle_cryoet.picking.devices import choose_devices
-from kaggle_cryoet.training.checkpoints import SaveCheckpoint, SaveModel, csv_logger, read_checkpoint
-from kaggle_cryoet.training.crops import (
-    CropDataset,
-    CropSettings,
-    EpochSampler,
-    LabelledVolume,
-    find_labelled_runs,
-    load_labelled_volume,
-)
+from kaggle_cryoet.training.average import RunningAverage
+from kaggle_cryoet.training.checkpoints import DrawCurves, SaveCheckpoint, SaveModel, csv_logger, read_checkpoint
+from kaggle_cryoet.training.crops import CropDataset, CropSettings
+from kaggle_cryoet.training.data import DataSettings, load_split
 from kaggle_cryoet.training.module import UNetModule, UNetTrainingSettings
+from kaggle_cryoet.training.presets import network_settings, training_preset
+from kaggle_cryoet.training.source import source_commit
+from kaggle_cryoet.training.stream import Stream, StreamedCrops
+from kaggle_cryoet.training.trainer import (
+    CropLoaders,
+    TrainingLength,
+    crop_workers,
+    devices_that_share,
+    make_trainer,
+    quiet,
+)
 
-logger = logging.getLogger(__name__)
+__all__ = ["MODEL_FOLDER", "TrainingLength", "train_unet"]
 
 MODEL_FOLDER = "unet3d"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingLength:
-    """How long, in what portions."""
-
-    epochs: int = 20
-    """An epoch is a fixed number of crops, no pass over the data; a checkpoint is written after each."""
-    crops_per_epoch: int = 800
-    batch_size: int = 4
-    validate_every: int = 2
-    """Epochs from one look at the validation score to the next; there is one after the last epoch in any case."""
-    ema_decay: float = 0.998
-    """Decay per step of the exponential moving average of the weights; the average is what is kept."""
-
-    def __post_init__(self) -> None:
-        """Check that every number makes sense."""
-        if min(self.epochs, self.crops_per_epoch, self.batch_size, self.validate_every) < 1:
-            raise InputError(f"epochs, crops, batch size and validation interval must be 1 or more, got {self}")
-        if self.crops_per_epoch % self.batch_size:
-            raise InputError(f"crops per epoch must be a multiple of the batch size, got {self}")
-        if not 0 <= self.ema_decay < 1:
-            raise InputError(f"the decay of the average must be 0 or more and less than 1, got {self.ema_decay}")
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps in all."""
-        return self.epochs * self.crops_per_epoch // self.batch_size
 
 
 def train_unet(
@@ -76,6 +51,7 @@ def train_unet(
     resume: bool = False,
     length: TrainingLength | None = None,
     crops: CropSettings | None = None,
+    data: DataSettings | None = None,
     settings: UNetTrainingSettings | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -88,7 +64,7 @@ def train_unet(
     Parameters
     ----------
     data_directories
-        Folders with labelled runs.
+        Folders with labelled runs; `DIR@5` is drawn from five times as often.
     output
         Folder to write into.
     validation_directories
@@ -97,17 +73,17 @@ def train_unet(
         Keep one in eight of the runs, at least one, for validation if no folders are given for it. If False all are
         trained on, and the thresholds of the model are left for the caller to find.
     preset
-        Network: `half` or `host`.
+        Network and way of training: one of `TRAINING_PRESETS`.
     start_from
         Model folder whose weights to start with, of the same network.
     resume
         Go on from the last checkpoint in `output`; its steps are those of an unbroken training.
-    length, crops, settings
-        How long, on which crops, how.
+    length, crops, data, settings
+        How long, on which crops of which tomograms, and how, if not as the preset says.
     seed
         Of weights, crops and augmentation.
     device
-        `auto`, `cpu` or `cuda`.
+        `auto`, `cpu` or `cuda`; of several GPUs each gets its share of every batch.
     progress
         Show a bar.
 
@@ -119,21 +95,25 @@ def train_unet(
     output = Path(output)
     length = length or TrainingLength()
     crops = crops or CropSettings()
-    settings = settings or UNetTrainingSettings()
+    data = data or DataSettings()
+    settings = settings or training_preset(preset).training
     checkpoint = output / "checkpoints" / "last.ckpt"
     if not resume and checkpoint.exists():
         raise InputError(f"{output} holds a training already; resume it or choose another folder")
     if seed < 0:
         raise InputError(f"the seed must not be negative, got {seed}")
-    where = choose_devices(device)[0]
-    network = _network(preset, start_from, seed)
+    devices = devices_that_share(choose_devices(device), length.batch_size)
+    built_from = network_settings(preset, settings)
+    network = _network(preset, built_from, start_from, seed)
     stride: int = network.stride  # type: ignore[assignment]
     if any(edge % network.multiple for edge in crops.shape_zyx):  # type: ignore[operator]
         raise InputError(f"edges of crops must be multiples of {network.multiple}, got {crops.shape_zyx}")
     epochs_done = 0
     if resume:
         epochs_done = read_checkpoint(checkpoint, network, {"steps": length.steps, "seed": seed})["epoch"] + 1
-    training, validation = _load_split(data_directories, validation_directories, hold_out)
+    mapped, streamed = output / "volumes", output / "stream"
+    shutil.rmtree(mapped, ignore_errors=True)  # of a training that was killed
+    training, validation = load_split(data_directories, validation_directories, data, hold_out=hold_out, folder=mapped)
     module = UNetModule(
         network,
         settings=settings,
@@ -142,129 +122,74 @@ def train_unet(
         steps=length.steps,
         seed=seed,
     )
-    dataset = CropDataset(
-        training, length=length.crops_per_epoch, stride=stride, seed=seed, settings=crops, targets=settings.targets
+    crops_of = functools.partial(
+        CropDataset, length=length.crops_per_epoch, stride=stride, seed=seed, settings=crops, targets=settings.targets
     )
+    dataset: Dataset[tuple[Tensor, Tensor]] = crops_of(training)
+    stream = None if data.stream is None else Stream(data.stream, streamed, seed)
+    if stream is not None:
+        dataset = StreamedCrops(training, stream, crops_of, length.crops_per_epoch)
     provenance = {
         "version": kaggle_cryoet.__version__,
-        "commit": _commit(),
+        "commit": source_commit(),
         "seed": seed,
+        "preset": preset,
         "started_from": None if start_from is None else dict(load_unet(start_from).provenance),
         "training_runs": [volume.name for volume in training],
         "validation_runs": [volume.name for volume in validation],
         "length": asdict(length),
         "crops": asdict(crops),
+        "data": asdict(data),
         "training": asdict(settings),
     }
-    averaging = EMAWeightAveraging(decay=length.ema_decay)
+    averaging = RunningAverage(length.ema_decay)
     callbacks: list[Callback] = [
-        SaveModel(output / MODEL_FOLDER, averaging, PRESET_SETTINGS[preset], provenance),
+        SaveModel(output / MODEL_FOLDER, averaging, built_from, provenance, length),
         averaging,
+        DrawCurves(),
         SaveCheckpoint(checkpoint),
     ]
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        with _quiet_trainer():
-            _trainer(length, where, callbacks, csv_logger(output, epochs_done), progress).fit(
+        with quiet(), nullcontext() if stream is None else closing(stream):
+            trainer = make_trainer(length, devices, callbacks, csv_logger(output, epochs_done), progress=progress)
+            trainer.fit(
                 module,
-                DataLoader(dataset, batch_size=length.batch_size, sampler=EpochSampler(length.crops_per_epoch)),
-                DataLoader(TensorDataset(torch.zeros(1))),
+                datamodule=CropLoaders(dataset, length, 0 if stream is not None else crop_workers(devices)),
                 ckpt_path=checkpoint if resume else None,
                 weights_only=False,
             )
+        shutil.rmtree(streamed, ignore_errors=True)
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error}); what was saved before is whole") from error
+    except ProcessRaisedException as error:
+        _raise_as_here(error, output)
+    finally:
+        shutil.rmtree(mapped, ignore_errors=True)
     return output / MODEL_FOLDER
 
 
-def _network(preset: str, start_from: str | Path | None, seed: int) -> torch.nn.Module:
-    """The network of a preset with fresh weights or those of a model folder."""
-    if preset not in PRESET_SETTINGS:
-        raise InputError(f"unknown preset {preset!r}; expected one of {', '.join(PRESET_SETTINGS)}")
+def _network(preset: str, built_from: UNetSettings, start_from: str | Path | None, seed: int) -> torch.nn.Module:
+    """A network with fresh weights or those of a model folder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build_unet(PRESET_SETTINGS[preset])
+        network = build_unet(built_from)
     if start_from is not None:
         start = load_unet(start_from)
-        if start.settings != PRESET_SETTINGS[preset]:
-            raise InputError(f"{start_from} holds {start.settings}, preset {preset!r} is {PRESET_SETTINGS[preset]}")
+        if replace(start.settings, localise=built_from.localise) != built_from:
+            raise InputError(f"{start_from} holds {start.settings}, preset {preset!r} is {built_from}")
         network.load_state_dict(start.network.state_dict())
     if network.channels_last:
         network.to(memory_format=torch.channels_last_3d)
     return network
 
 
-def _load_split(
-    data: Sequence[str | Path], validation: Sequence[str | Path], hold_out: bool
-) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
-    """Volumes to train on and to look at."""
-    runs = find_labelled_runs([Path(directory) for directory in data])
-    if validation:
-        held_out = find_labelled_runs([Path(directory) for directory in validation])
-    elif not hold_out:
-        held_out = []
-    else:
-        if len(runs) < 2:
-            raise InputError("one run alone leaves none to validate on; give more runs, or a folder for validation")
-        held_out = runs[-max(1, len(runs) // 8) :]
-        runs = runs[: -len(held_out)]
-    shared = {run.tomogram_path for run in runs} & {run.tomogram_path for run in held_out}
-    if shared:
-        raise InputError(f"{len(shared)} tomograms are both trained on and validated on, one is {min(shared)}")
-    names = [run.name for run in held_out]
-    if len(set(names)) < len(names):
-        raise InputError(f"runs to validate on need different names, got {', '.join(names)}")
-    return [load_labelled_volume(run) for run in runs], [load_labelled_volume(run) for run in held_out]
-
-
-def _trainer(
-    length: TrainingLength, device: torch.device, callbacks: list[Callback], logger: CSVLogger, progress: bool
-) -> lightning.Trainer:
-    """A trainer with mixed precision and clipped gradients."""
-    on_cuda = device.type == "cuda"
-    return lightning.Trainer(
-        accelerator=device.type,
-        devices=[device.index] if on_cuda else 1,
-        precision="16-mixed" if on_cuda else "bf16-mixed",
-        max_epochs=length.epochs,
-        check_val_every_n_epoch=length.validate_every,
-        num_sanity_val_steps=0,
-        gradient_clip_val=1.0,
-        callbacks=[*callbacks, TQDMProgressBar(refresh_rate=10)] if progress else callbacks,
-        logger=logger,
-        enable_checkpointing=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-    )
-
-
-@contextmanager
-def _quiet_trainer() -> Iterator[None]:
-    """Without the trainer's banners and needless warnings; Ctrl-C comes out as such and goes on working."""
-    chatty = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in chatty]
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    for logger in chatty:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # lightning, on new torch
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
-            yield
-    except SystemExit:  # the trainer's way to end after Ctrl-C, which it leaves disabled
-        signal.signal(signal.SIGINT, on_interrupt)
-        raise KeyboardInterrupt from None
-    finally:
-        for logger, level in zip(chatty, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _commit() -> str | None:
-    """The commit of the source tree, if the package runs from one."""
-    root = Path(__file__).parent.parent.parent
-    if not (root / ".git").exists() or shutil.which("git") is None:
-        return None
-    found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
+def _raise_as_here(error: ProcessRaisedException, output: Path) -> None:
+    """Raise what went wrong in the process of a device as what it would have been in this one."""
+    last = str(error).strip().splitlines()[-1]
+    name, _, said = last.partition(": ")
+    if name.endswith("InputError"):
+        raise InputError(said) from error
+    if name == "OSError":
+        raise InputError(f"{output}: cannot be written ({said}); what was saved before is whole") from error
+    raise error

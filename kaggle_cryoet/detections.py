@@ -1,0 +1,68 @@
+"""What YOLO11 finds in single slices of a tomogram, before slices are joined: drawn, and counted against picks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kaggle_cryoet.errors import InputError
+
+if TYPE_CHECKING:
+    from kaggle_cryoet.report.slice_count import SliceCount
+
+
+def draw_detections_in(
+    tomogram_dir: str | Path,
+    *,
+    output: str | Path,
+    run_name: str | None = None,
+    weights: str | Path | None = None,
+    count: int = 4,
+    least_confidence: float = 0.25,
+    device: str = "auto",
+) -> dict[Path, SliceCount]:
+    """Detect particles in a tomogram's slices, and draw some of these; what is in each, by path of its picture.
+
+    Parameters
+    ----------
+    tomogram_dir
+        Any form that `find_runs` takes.
+    output
+        Folder for the pictures.
+    run_name
+        Run to draw; the first if not given. If it has picks, detections are counted against them.
+    weights
+        Folder of a YOLO11, or one with `yolo11` in it; the package's own if not given.
+    count
+        Number of slices.
+    least_confidence
+        Detections must be above it.
+    device
+        `auto`, `cpu` or `cuda`.
+
+    Raises
+    ------
+    InputError
+        If tomogram, picks or weights cannot be used, or the pictures cannot be written.
+    """
+    from kaggle_cryoet.jobs import SHIPPED_WEIGHTS
+    from kaggle_cryoet.models.store import load_yolo
+    from kaggle_cryoet.picking.branches import YOLO_FOLDER, find_models
+    from kaggle_cryoet.picking.detect import DetectSettings, detect
+    from kaggle_cryoet.picking.devices import choose_devices
+    from kaggle_cryoet.picking.normalise import normalise
+    from kaggle_cryoet.picks import read_copick
+    from kaggle_cryoet.report.detection_pictures import draw_detections
+    from kaggle_cryoet.runs import find_runs
+    from kaggle_cryoet.tomogram import read_tomogram
+
+    settings = DetectSettings(least_confidence=least_confidence)
+    runs = {run.name: run for run in find_runs(tomogram_dir)}
+    if run_name is not None and run_name not in runs:
+        raise InputError(f"{tomogram_dir}: holds no run {run_name}; it holds {', '.join(list(runs)[:5])}")
+    run = runs[run_name or next(iter(runs))]
+    model = load_yolo(find_models("yolo", Path(weights or SHIPPED_WEIGHTS))[YOLO_FOLDER])
+    tomogram = read_tomogram(run)
+    truth = None if run.picks_directory is None else read_copick(run.picks_directory)
+    found = detect(model.network, normalise(tomogram.data), settings, model.settings, choose_devices(device)[0])
+    return draw_detections(tomogram, found, truth, output=Path(output), count=count)

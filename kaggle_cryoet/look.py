@@ -1,0 +1,147 @@
+"""A first look at data: the detector on the image of a single slice, counted against picks if there are any."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM, index_to_angstrom
+from kaggle_cryoet.picking.branches import YOLO_FOLDER, find_models
+
+if TYPE_CHECKING:
+    from kaggle_cryoet.picks import Picks
+    from kaggle_cryoet.report.slice_count import SliceCount
+
+logger = logging.getLogger(__name__)
+
+TONES = ("auto", "dark", "bright")
+"""Of the particles in an image."""
+LEAST_SKEW = 0.1
+"""Grey values less skewed than this do not tell whether particles are dark or bright."""
+SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookSettings:
+    """How a detector is applied to an image."""
+
+    voxel_angstrom: float = CZII_VOXEL_ANGSTROM
+    """Edge of a pixel in Å."""
+    tone: str = "auto"
+    """Particles are `dark` or `bright`; `auto`: on the side to which the grey values are skewed."""
+    least_confidence: float = 0.25
+    """Boxes must be above it."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 0 < self.voxel_angstrom < float("inf"):
+            raise InputError(f"a voxel size is positive and finite, got {self.voxel_angstrom} Å")
+        if self.tone not in TONES:
+            raise InputError(f"particles are {' or '.join(TONES)}, got {self.tone!r}")
+        if not 0 < self.least_confidence < 1:
+            raise InputError(f"a confidence is between 0 and 1, got {self.least_confidence}")
+
+
+def look_at_image(
+    path: str | Path,
+    *,
+    output: str | Path,
+    picks_directory: str | Path | None = None,
+    z: int = 0,
+    weights: str | Path | None = None,
+    settings: LookSettings | None = None,
+) -> SliceCount:
+    """Detect particles in the image of one slice, count them, and draw them.
+
+    Parameters
+    ----------
+    path
+        The image: png, tif, jpg.
+    output
+        Picture to write, a png.
+    picks_directory
+        Picks of the tomogram that the slice is of, in any form that `find_picks` takes, of one run.
+    z
+        Index of the slice in its tomogram; matters with picks only.
+    weights
+        Folder of a YOLO11, or one with `yolo11` in it; the package's own if not given.
+    settings
+        How the detector is applied.
+
+    Raises
+    ------
+    InputError
+        If image, picks or weights cannot be used, or the picture cannot be written.
+    """
+    from kaggle_cryoet.report.look_picture import draw_look
+    from kaggle_cryoet.report.slice_count import count_detections
+    from kaggle_cryoet.slice_image import read_slice_image
+
+    path, output = Path(path), Path(output)
+    settings = settings or LookSettings()
+    if output.exists() and output.resolve() == path.resolve():
+        raise InputError(f"{output}: is the image to look at; expected another file to write")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"{output}: its folder does not exist")
+    image = read_slice_image(path)
+    truth = None if picks_directory is None else _picks_of_one_run(picks_directory)
+    found, radius_angstrom = detect_in_image(image, weights, settings)
+    count = count_detections(found, truth, z_angstrom=z * settings.voxel_angstrom)
+    draw_look(image, count, radius_angstrom, voxel_angstrom=settings.voxel_angstrom, name=path.stem, output=output)
+    return count
+
+
+def detect_in_image(
+    image: NDArray[np.float32], weights: str | Path | None, settings: LookSettings
+) -> tuple[Picks, NDArray[np.float64]]:
+    """Detections in a `(y, x)` image, with z = 0 and confidences as scores, and `(n,)` radii of their boxes in Å.
+
+    The image takes the place of a tomogram of one slice: its grey values are brought to the same scale, and all three
+    channels of the detector's input are the same.
+    """
+    import torch
+
+    from kaggle_cryoet.models.store import load_yolo
+    from kaggle_cryoet.picking.detect import DetectSettings, detect
+    from kaggle_cryoet.picking.normalise import normalise
+    from kaggle_cryoet.picks import Picks
+
+    model = load_yolo(find_models("yolo", SHIPPED_WEIGHTS if weights is None else Path(weights))[YOLO_FOLDER])
+    tone = tone_of(image) if settings.tone == "auto" else settings.tone
+    volume = normalise((image if tone == "dark" else -image)[None])  # (1, y, x)
+    how = DetectSettings(least_confidence=settings.least_confidence)
+    detections = detect(model.network, volume, how, model.settings, torch.device("cpu"))
+    found = Picks(
+        position_zyx_angstrom=index_to_angstrom(detections.index_zyx, settings.voxel_angstrom),
+        label=detections.label,
+        score=detections.confidence,
+    )
+    return found, detections.diameter_voxels.mean(axis=1) / 2 * settings.voxel_angstrom
+
+
+def tone_of(image: NDArray[np.float32]) -> str:
+    """`dark` or `bright`: the side to which grey values are skewed, since what is dense is rare."""
+    from scipy.stats import skew
+
+    skewness = float(skew(image, axis=None))
+    if abs(skewness) < LEAST_SKEW:
+        logger.warning("the grey values do not tell whether particles are dark or bright; dark is assumed")
+        return "dark"
+    return "dark" if skewness < 0 else "bright"
+
+
+def _picks_of_one_run(directory: str | Path) -> Picks:
+    """Picks in a folder that has those of one run."""
+    from kaggle_cryoet.picks import read_copick
+    from kaggle_cryoet.runs import find_picks
+
+    runs = find_picks(directory)
+    if len(runs) > 1:
+        raise InputError(f"{directory}: holds picks of {len(runs)} runs ({', '.join(runs)}); expected those of one")
+    return read_copick(next(iter(runs.values())))

@@ -1,0 +1,178 @@
+"""One tomogram in, its picks out, by any branch: networks look at it, then it is decided what is a particle."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kaggle_cryoet.models.folder import weights_digest
+from kaggle_cryoet.models.hybrid import HybridModel
+from kaggle_cryoet.models.store import UNetModel, YoloModel, load_hybrid, load_unet, load_yolo
+from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.picking.associate import associate
+from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER, find_models
+from kaggle_cryoet.picking.candidates import find_candidates
+from kaggle_cryoet.picking.detect import Detections, detect, prepare
+from kaggle_cryoet.picking.fuse import Candidates, join, rank, suppress_each_type
+from kaggle_cryoet.picking.pace import Plan, hybrid_plans, unet_plans, yolo_plans
+from kaggle_cryoet.picking.segment import ScoreGrid, segment
+from kaggle_cryoet.picking.settings import PickSettings
+from kaggle_cryoet.picks import Picks
+
+logger = logging.getLogger(__name__)
+
+MODELS_NOTE = "models"
+"""Where the provenance of a hybrid says what models it is for: digests of their weights, by folder."""
+
+
+class Picker(Protocol):
+    """A branch with its models."""
+
+    def plans(self, settings: PickSettings, shape_zyx: tuple[int, ...]) -> list[Plan]:
+        """What is wished for, and what can be done for less, the cheapest last."""
+
+    def look(self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device) -> Any:
+        """What the networks make of a normalised `(z, y, x)` volume: the work for the device."""
+
+    def decide(self, seen: Any, voxel_angstrom: float, settings: PickSettings) -> Picks:
+        """Picks from what the networks made of it, the types in the order of `PARTICLES`, the best of each first."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UNetPicker:
+    """The 3D U-Net alone."""
+
+    model: UNetModel
+
+    def plans(self, settings: PickSettings, shape_zyx: tuple[int, ...]) -> list[Plan]:
+        """With fewer flips, at last without overlap of windows."""
+        multiple: int = self.model.network.multiple  # type: ignore[assignment]
+        return unet_plans(settings, shape_zyx, multiple=multiple)
+
+    def look(self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device) -> ScoreGrid:
+        """Scores on a grid."""
+        return segment(self.model.network, volume, settings=settings.segment, device=device)
+
+    def propose(
+        self, seen: ScoreGrid, voxel_angstrom: float, settings: PickSettings, thresholds: Sequence[float]
+    ) -> Picks:
+        """What has a score above a threshold."""
+        localise = settings.localise_for(self.model)
+        return find_candidates(seen, voxel_angstrom=voxel_angstrom, thresholds=thresholds, settings=localise)
+
+    def decide(self, seen: ScoreGrid, voxel_angstrom: float, settings: PickSettings) -> Picks:
+        """What is above the thresholds of the model."""
+        return self.propose(seen, voxel_angstrom, settings, self.model.thresholds)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class YoloPicker:
+    """YOLO11 on slices alone."""
+
+    model: YoloModel
+
+    def plans(self, settings: PickSettings, shape_zyx: tuple[int, ...]) -> list[Plan]:
+        """With fewer slices."""
+        return yolo_plans(settings, shape_zyx, size=self.model.settings.size)
+
+    def look(self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device) -> Detections:
+        """Boxes in slices."""
+        return detect(self.model.network, volume, settings.detect, self.model.settings, device)
+
+    def propose(self, seen: Detections, voxel_angstrom: float, settings: PickSettings) -> Picks:
+        """What shows in slices, down to low scores."""
+        return suppress_each_type(associate(seen, voxel_angstrom, settings.associate), settings.suppression_radius)
+
+    def decide(self, seen: Detections, voxel_angstrom: float, settings: PickSettings) -> Picks:
+        """What is above the thresholds of the model."""
+        return above(self.propose(seen, voxel_angstrom, settings), self.model.thresholds)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HybridPicker:
+    """What either finds, by the probability that both give to it."""
+
+    unet: UNetPicker
+    yolo: YoloPicker
+    model: HybridModel
+
+    def plans(self, settings: PickSettings, shape_zyx: tuple[int, ...]) -> list[Plan]:
+        """With less of the U-Net, at last by one of both alone."""
+        return hybrid_plans(self.unet.plans(settings, shape_zyx), self.yolo.plans(settings, shape_zyx))
+
+    def look(
+        self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device
+    ) -> tuple[ScoreGrid, Detections]:
+        """Scores on a grid, and boxes in slices."""
+        return self.unet.look(volume, settings, device), self.yolo.look(volume, settings, device)
+
+    def decide(self, seen: tuple[ScoreGrid, Detections], voxel_angstrom: float, settings: PickSettings) -> Picks:
+        """What is above the thresholds of the model."""
+        candidates = propose(self.unet, self.yolo, seen, voxel_angstrom, settings)
+        return above(rank(candidates, self.model, settings.suppression_radius), self.model.thresholds)
+
+
+def propose(
+    unet: UNetPicker,
+    yolo: YoloPicker,
+    seen: tuple[ScoreGrid, Detections],
+    voxel_angstrom: float,
+    settings: PickSettings,
+) -> Candidates:
+    """What either finds, down to low scores, each particle once."""
+    grid, detections = seen
+    least = [settings.fuse.least_unet_score] * len(PARTICLES)
+    return join(
+        unet.propose(grid, voxel_angstrom, settings, least),
+        yolo.propose(detections, voxel_angstrom, settings),
+        grid,
+        voxel_angstrom,
+        settings.fuse,
+    )
+
+
+def above(picks: Picks, thresholds: Sequence[float]) -> Picks:
+    """Picks whose scores are above the thresholds of their types."""
+    return picks.select(picks.score > np.array(thresholds)[picks.label])
+
+
+def load_pickers(branch: str, weights: Path) -> Mapping[str, Picker]:
+    """The picker of a branch, by its name; with it those of the cheaper branches that have the same models.
+
+    Parameters
+    ----------
+    branch
+        One of `BRANCHES`.
+    weights
+        Folder of weights, see `find_models`.
+
+    Raises
+    ------
+    InputError
+        If a model is missing or cannot be used.
+    """
+    folders = find_models(branch, weights)
+    if branch == "unet":
+        return {branch: UNetPicker(model=load_unet(folders[UNET_FOLDER]))}
+    model = load_yolo(folders[YOLO_FOLDER])
+    yolo = YoloPicker(model=replace(model, network=prepare(model.network, torch.device("cpu"))))
+    if branch == "yolo":
+        return {branch: yolo}
+    unet = UNetPicker(model=load_unet(folders[UNET_FOLDER]))
+    hybrid = load_hybrid(folders[HYBRID_FOLDER])
+    for name, digest in hybrid.provenance.get(MODELS_NOTE, {}).items():
+        if name in folders and weights_digest(folders[name]) != digest:
+            logger.warning("%s was fitted with another %s; fit it anew", folders[HYBRID_FOLDER], name)
+    return {branch: HybridPicker(unet=unet, yolo=yolo, model=hybrid), "unet": unet, "yolo": yolo}
+
+
+def pick_tomogram(
+    volume: NDArray[np.float32], voxel_angstrom: float, picker: Picker, settings: PickSettings, device: torch.device
+) -> Picks:
+    """Picks of a normalised `(z, y, x)` volume."""
+    return picker.decide(picker.look(volume, settings, device), voxel_angstrom, settings)

@@ -1,0 +1,44 @@
+"""How tomograms are picked: the branch, and the settings of each stage."""
+
+from dataclasses import dataclass, field
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.store import UNetModel
+from kaggle_cryoet.picking.associate import AssociateSettings
+from kaggle_cryoet.picking.branches import BRANCHES
+from kaggle_cryoet.picking.candidates import LocaliseSettings
+from kaggle_cryoet.picking.detect import DetectSettings
+from kaggle_cryoet.picking.fuse import FuseSettings
+from kaggle_cryoet.picking.segment import SegmentSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickSettings:
+    """How tomograms are picked."""
+
+    branch: str = "unet"
+    """Which networks pick: one of `BRANCHES`."""
+    segment: SegmentSettings = field(default_factory=SegmentSettings)
+    """How the U-Net is applied."""
+    localise: LocaliseSettings | None = None
+    """How scores become points; as the model says if None."""
+    detect: DetectSettings = field(default_factory=DetectSettings)
+    """How YOLO is applied."""
+    associate: AssociateSettings = field(default_factory=AssociateSettings)
+    """How boxes in slices become points."""
+    fuse: FuseSettings = field(default_factory=FuseSettings)
+    """How the points of both become one list."""
+
+    def __post_init__(self) -> None:
+        """Check the branch."""
+        if self.branch not in BRANCHES:
+            raise InputError(f"unknown branch {self.branch!r}; expected {' or '.join(BRANCHES)}")
+
+    def localise_for(self, model: UNetModel) -> LocaliseSettings:
+        """How the scores of a model become points."""
+        return self.localise or LocaliseSettings(method=model.settings.localise)
+
+    @property
+    def suppression_radius(self) -> float:
+        """Points of one type closer than so many radii to a better one are dropped."""
+        return (self.localise or LocaliseSettings()).suppression_radius

@@ -1,0 +1,91 @@
+"""Which particle types are taken for which in a submission: numbers, shares, and their picture."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
+from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.report.matching import confusion_matrix
+from kaggle_cryoet.report.plots import draw_confusion_matrix
+from kaggle_cryoet.report.style import LIGHT
+
+BACKGROUND = "background"
+
+
+def confusion_of_runs(found: Mapping[str, Picks], truth: Mapping[str, Picks]) -> NDArray[np.int64]:
+    """`(7, 7)` sum of `matching.confusion_matrix` over the runs of `truth`; of one that is not found all is missed."""
+    nothing = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
+    matrix = np.zeros((len(PARTICLES) + 1,) * 2, dtype=np.int64)
+    for run, reference in truth.items():
+        matrix += confusion_matrix(found.get(run, nothing), reference)
+    return matrix
+
+
+def shares_of_rows(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`(7, 7)` matrix whose rows sum to 1; rows of what there is none of stay 0.
+
+    A row is what the true particles of a type were found as, the last column being those that were missed; the last row
+    is what false positives, where nothing is, were found as.
+    """
+    return np.asarray(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))
+
+
+def confusion_json(matrix: NDArray[np.int64]) -> dict[str, Any]:
+    """Names of rows (true) and columns (found), the numbers, and their shares of the rows."""
+    return {
+        "classes": [*PARTICLE_NAMES, BACKGROUND],
+        "rows": "true",
+        "columns": "found",
+        "counts": matrix.tolist(),
+        "shares": shares_of_rows(matrix).round(4).tolist(),
+    }
+
+
+def format_confusion(matrix: NDArray[np.int64]) -> str:
+    """Aligned lines of the shares: a true type in each row, what it was found as in the columns."""
+    names = [*PARTICLE_NAMES, BACKGROUND]
+    lines = [f"{'true / found as':<20}" + "".join(f"{name[:12]:>13}" for name in names) + f"{'number':>8}"]
+    for name, row, shares in zip(names, matrix, shares_of_rows(matrix), strict=True):
+        lines.append(f"{name:<20}" + "".join(f"{share:>13.3f}" for share in shares) + f"{row.sum():>8}")
+    return "\n".join(lines)
+
+
+def compare(submission: str | Path, truth: str | Path) -> NDArray[np.int64]:
+    """`(7, 7)` confusion of a submission against picks: a csv, or a folder with copick JSON.
+
+    Raises
+    ------
+    InputError
+        If either is faulty.
+    """
+    from kaggle_cryoet.metric import read_truth
+    from kaggle_cryoet.submission import read_submission
+
+    reference = read_truth(truth)
+    return confusion_of_runs(read_submission(submission, experiments=reference), reference)
+
+
+def write_confusion(matrix: NDArray[np.int64], output: str | Path) -> None:
+    """Write a picture of the shares, if `output` ends in `.png`, or numbers and shares, if it ends in `.json`.
+
+    Raises
+    ------
+    InputError
+        If the ending is another, or the file cannot be written.
+    """
+    output = Path(output)
+    if output.suffix not in (".png", ".json"):
+        raise InputError(f"{output}: expected a name that ends in .png or .json")
+    try:
+        if output.suffix == ".png":
+            draw_confusion_matrix(matrix, LIGHT, shares=True).savefig(output, format="png", dpi="figure")
+        else:
+            output.write_text(json.dumps(confusion_json(matrix), indent=1) + "\n", encoding="utf8")
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror or error})") from error

@@ -1,0 +1,69 @@
+"""Averages of weights: of one network while it trains, and of several trained ones."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.store import load_unet, save_unet
+
+WARM_UP = 10
+"""An average of few steps forgets faster: after n steps, its decay is at most (1 + n) / (10 + n)."""
+
+
+class RunningAverage(WeightAveraging):
+    """Exponential moving average of the weights; it follows soon, so that a score can be looked at early."""
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(multi_avg_fn=_Blend(decay))
+
+
+class _Blend:
+    """One step of the average, as an object that can be sent to another process."""
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    @torch.no_grad()
+    def __call__(self, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        """Go on by one step after `count`; what counts is copied."""
+        n = float(count)
+        weight = 1 - min(self.decay, (1 + n) / (WARM_UP + n))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, weight)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+
+def average_models(models: Sequence[str | Path], output: str | Path) -> Path:
+    """Write a model folder whose weights and thresholds are the means of several models'; return it.
+
+    It pays for models of one training, or of several that began with the same weights; those of independent trainings
+    have nothing in common. Thresholds should be fitted anew.
+
+    Raises
+    ------
+    InputError
+        If there are less than two models, or they are of different networks.
+    """
+    if len(models) < 2:
+        raise InputError(f"an average is of two models or more, got {len(models)}")
+    loaded = [load_unet(model) for model in models]
+    first = loaded[0]
+    for path, other in zip(models, loaded, strict=True):
+        if other.settings != first.settings:
+            raise InputError(f"{path} holds {other.settings}, {models[0]} {first.settings}; expected one network")
+    states = [model.network.state_dict() for model in loaded]
+    mean = {
+        name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(value.dtype)
+        for name, value in states[0].items()
+    }
+    first.network.load_state_dict(mean)
+    thresholds = torch.tensor([model.thresholds for model in loaded], dtype=torch.float64).mean(dim=0)
+    provenance = {"average_of": [dict(model.provenance) for model in loaded]}
+    save_unet(output, replace(first, thresholds=tuple(thresholds.tolist()), provenance=provenance))
+    return Path(output)

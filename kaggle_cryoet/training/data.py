@@ -1,0 +1,86 @@
+"""What is trained on and what is looked at: the runs are divided first, then read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.training.hard_negatives import with_hard_places
+from kaggle_cryoet.training.stream import StreamSettings
+from kaggle_cryoet.training.volumes import LabelledVolume, Source, find_sources, load_labelled_volume, load_volumes
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which tomograms, and how they are kept."""
+
+    tomogram_types: tuple[str, ...] = ("denoised",)
+    """Reconstructions; those after the first, as `wbp@0.3`, are trained on beside it, by their share."""
+    memory_gb: float = 8.0
+    """Tomograms to train on beyond this stay in files, and only what is drawn of them is read."""
+    fold: str | None = None
+    """Name of the one run that is left out, to validate on."""
+    hard_negatives: str | None = None
+    """Submission of a former model for the same runs: crops are drawn at what it took for particles and are none."""
+    stream: StreamSettings | None = None
+    """What is simulated while the training goes on."""
+
+
+def load_split(
+    directories: Sequence[str | Path],
+    validation_directories: Sequence[str | Path],
+    settings: DataSettings,
+    *,
+    hold_out: bool,
+    folder: Path,
+) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
+    """Volumes to train on and to look at; `folder` is for those that memory does not hold.
+
+    Raises
+    ------
+    InputError
+        If runs are missing, unlabelled, faulty, or both trained on and looked at.
+    """
+    sources = find_sources(directories, settings.tomogram_types)
+    if validation_directories and settings.fold is not None:
+        raise InputError("a fold and folders for validation exclude each other; give one of them")
+    if validation_directories:
+        held_out = find_sources(validation_directories, settings.tomogram_types[:1])
+    elif settings.fold is not None or hold_out:
+        sources, held_out = _divide(sources, settings.fold)
+    else:
+        held_out = []
+    shared = {_identity(source) for source in sources} & {_identity(source) for source in held_out}
+    if shared:
+        raise InputError(f"{len(shared)} runs are both trained on and validated on, one is that of {min(shared)}")
+    names = [source.run.name for source in held_out]
+    if len(set(names)) < len(names):
+        raise InputError(f"runs to validate on need different names, got {', '.join(names)}")
+    training = load_volumes(sources, memory_gb=settings.memory_gb, folder=folder)
+    if settings.hard_negatives is not None:
+        training = with_hard_places(training, settings.hard_negatives)
+    return training, [load_labelled_volume(source.run) for source in held_out]
+
+
+def _divide(sources: Sequence[Source], fold: str | None) -> tuple[list[Source], list[Source]]:
+    """Tomograms to train on, and of each other run the first of its tomograms: of a run, or of one run in eight."""
+    runs = list(dict.fromkeys(_identity(source) for source in sources))
+    if fold is not None:
+        chosen = {_identity(source) for source in sources if source.run.name == fold}
+        if not chosen:
+            names = sorted({source.run.name for source in sources})
+            raise InputError(f"there is no run {fold!r} to leave out; expected one of {', '.join(names[:10])}")
+    else:
+        chosen = set(runs[-max(1, len(runs) // 8) :])
+    if len(chosen) == len(runs):
+        raise InputError("one run alone leaves none to validate on; give more runs, or a folder for validation")
+    first = {_identity(source): source for source in reversed(sources)}
+    return (
+        [source for source in sources if _identity(source) not in chosen],
+        [first[run] for run in runs if run in chosen],
+    )
+
+
+def _identity(source: Source) -> Path:
+    """What the tomograms of one specimen share."""
+    return source.run.picks_directory or source.run.tomogram_path

@@ -1,0 +1,199 @@
+"""Fit the hybrid: what the 3D U-Net and YOLO11 make of a candidate, brought to one probability, type by type."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+from tqdm.auto import tqdm
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.metric import HIT_FRACTION_OF_RADIUS, Score, evaluate
+from kaggle_cryoet.models.folder import weights_digest
+from kaggle_cryoet.models.hybrid import FEATURES, HybridModel
+from kaggle_cryoet.models.store import load_unet, load_yolo, save_hybrid
+from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER
+from kaggle_cryoet.picking.detect import prepare
+from kaggle_cryoet.picking.devices import choose_devices
+from kaggle_cryoet.picking.fuse import Candidates, rank, suppress_each_type
+from kaggle_cryoet.picking.pickers import MODELS_NOTE, UNetPicker, YoloPicker, above, propose
+from kaggle_cryoet.picking.settings import PickSettings
+from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.training.logistic import fit_logistic
+from kaggle_cryoet.training.thresholds import fit_thresholds
+from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
+
+PRIOR = {"unet_logit": 0.5, "yolo_logit": 0.5}
+"""Coefficients without examples: the mean of both logits, whoever found it."""
+PRIOR_STRENGTH = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Examples:
+    """What the branches make of labelled tomograms, by run."""
+
+    candidates: Mapping[str, Candidates]
+    """Of both branches, as one list."""
+    unet: Mapping[str, Picks]
+    """Of the U-Net alone, down to low scores."""
+    yolo: Mapping[str, Picks]
+    """Of YOLO alone, down to low scores."""
+    truth: Mapping[str, Picks]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HybridFit:
+    """A fitted hybrid, and how it compares."""
+
+    model: HybridModel
+    scores: Mapping[str, Score]
+    """Of `unet`, `yolo`, `mean` (of both scores) and `hybrid`. Each run is scored with what was fitted on the others;
+    a single run, with what was fitted on itself."""
+
+
+def fit_hybrid_folder(
+    data_directories: Sequence[str | Path],
+    weights: str | Path,
+    output: str | Path | None = None,
+    *,
+    settings: PickSettings | None = None,
+    device: str = "auto",
+    progress: bool = False,
+) -> HybridFit:
+    """Run both branches on labelled runs, fit the hybrid to what they find, and write its model folder.
+
+    Parameters
+    ----------
+    data_directories
+        Folders with labelled runs, which neither model was trained on.
+    weights
+        Folder with the model folders `unet3d` and `yolo11`.
+    output
+        Model folder to write; `hybrid` beside those two if not given.
+    settings
+        How the networks are applied; the hybrid suits only predictions that apply them alike.
+    device
+        `auto`, `cpu` or `cuda`.
+    progress
+        Show a bar.
+
+    Raises
+    ------
+    InputError
+        If a model or a run is missing or cannot be used.
+    """
+    weights = Path(weights)
+    settings = replace(settings or PickSettings(), branch="hybrid")
+    for name in (UNET_FOLDER, YOLO_FOLDER):
+        if not (weights / name).is_dir():
+            raise InputError(
+                f"{weights}: the hybrid is fitted to the models {UNET_FOLDER} and {YOLO_FOLDER}; no {name}"
+            )
+    unet = UNetPicker(model=load_unet(weights / UNET_FOLDER))
+    model = load_yolo(weights / YOLO_FOLDER)
+    yolo = YoloPicker(model=replace(model, network=prepare(model.network, torch.device("cpu"))))
+    examples = collect_examples(data_directories, unet, yolo, settings, device=device, progress=progress)
+    scores = compare(examples, settings.suppression_radius)
+    hybrid = fit_hybrid(examples, settings.suppression_radius)
+    provenance = {
+        "runs": sorted(examples.truth),
+        "left_out_scores": {name: score.to_json_dict() for name, score in scores.items()},
+        MODELS_NOTE: {name: weights_digest(weights / name) for name in (UNET_FOLDER, YOLO_FOLDER)},
+    }
+    hybrid = replace(hybrid, provenance=provenance)
+    save_hybrid(weights / HYBRID_FOLDER if output is None else output, hybrid)
+    return HybridFit(model=hybrid, scores=scores)
+
+
+def collect_examples(
+    data_directories: Sequence[str | Path],
+    unet: UNetPicker,
+    yolo: YoloPicker,
+    settings: PickSettings,
+    *,
+    device: str,
+    progress: bool,
+) -> Examples:
+    """What both branches find in labelled runs.
+
+    Raises
+    ------
+    InputError
+        If runs are missing, unlabelled or faulty.
+    """
+    where = choose_devices(device)[0]
+    least = [settings.fuse.least_unet_score] * len(PARTICLES)
+    candidates: dict[str, Candidates] = {}
+    by_unet: dict[str, Picks] = {}
+    by_yolo: dict[str, Picks] = {}
+    truth: dict[str, Picks] = {}
+    runs = find_labelled_runs([Path(directory) for directory in data_directories])
+    for run in tqdm(runs, desc=f"picking on {where}", unit="tomogram", disable=not progress):
+        labelled = load_labelled_volume(run)
+        voxel, volume = labelled.voxel_angstrom, labelled.volume.astype(np.float32)
+        grid, boxes = unet.look(volume, settings, where), yolo.look(volume, settings, where)
+        candidates[run.name] = propose(unet, yolo, (grid, boxes), voxel, settings)
+        by_unet[run.name] = unet.propose(grid, voxel, settings, least)
+        by_yolo[run.name] = yolo.propose(boxes, voxel, settings)
+        truth[run.name] = labelled.picks
+    return Examples(candidates=candidates, unet=by_unet, yolo=by_yolo, truth=truth)
+
+
+def fit_hybrid(examples: Examples, suppression_radius: float) -> HybridModel:
+    """The logistic model of each type, and the thresholds that suit it best, on all runs of the examples."""
+    runs = list(examples.truth)
+    features = np.concatenate([examples.candidates[run].features for run in runs])
+    label = np.concatenate([examples.candidates[run].picks.label for run in runs])
+    hit = np.concatenate([find_hits(examples.candidates[run].picks, examples.truth[run]) for run in runs])
+    prior = np.array([PRIOR.get(name, 0.0) for name in FEATURES] + [0.0])
+    coefficients = [
+        fit_logistic(features[label == kind], hit[label == kind], prior, PRIOR_STRENGTH)
+        for kind in range(len(PARTICLES))
+    ]
+    model = HybridModel(
+        coefficients=tuple(tuple(row.tolist()) for row in coefficients),
+        thresholds=(0.5,) * len(PARTICLES),
+        provenance={},
+    )
+    ranked = {run: rank(examples.candidates[run], model, suppression_radius) for run in runs}
+    return replace(model, thresholds=fit_thresholds(ranked, examples.truth))
+
+
+def find_hits(picks: Picks, truth: Picks) -> NDArray[np.bool_]:
+    """`(n,)` whether each pick is near enough to a true particle of its type to count."""
+    hit = np.zeros(len(picks), dtype=bool)
+    for label, particle in enumerate(PARTICLES):
+        chosen = np.flatnonzero(picks.label == label)
+        reference = truth.position_zyx_angstrom[truth.label == label]
+        if len(chosen) and len(reference):
+            distance, _ = KDTree(reference).query(picks.position_zyx_angstrom[chosen])
+            hit[chosen] = distance <= HIT_FRACTION_OF_RADIUS * particle.radius_angstrom
+    return hit
+
+
+def compare(examples: Examples, suppression_radius: float) -> dict[str, Score]:
+    """Scores of the branches, of the mean of their scores, and of the hybrid, each fitted without the scored run."""
+    mean = {run: _mean_of_both(found, suppression_radius) for run, found in examples.candidates.items()}
+    found: dict[str, dict[str, Picks]] = {name: {} for name in ("unet", "yolo", "mean", "hybrid")}
+    for run in examples.truth:
+        others = [other for other in examples.truth if other != run] or [run]
+        truth = {other: examples.truth[other] for other in others}
+        for name, candidates in (("unet", examples.unet), ("yolo", examples.yolo), ("mean", mean)):
+            found[name][run] = above(candidates[run], fit_thresholds(candidates, truth))
+        model = fit_hybrid(replace(examples, truth=truth), suppression_radius)
+        ranked = rank(examples.candidates[run], model, suppression_radius)
+        found["hybrid"][run] = above(ranked, model.thresholds)
+    return {name: evaluate(picks, examples.truth) for name, picks in found.items()}
+
+
+def _mean_of_both(candidates: Candidates, suppression_radius: float) -> Picks:
+    """The plain alternative to the hybrid: candidates with the mean of both scores, 0 where a branch has none."""
+    logits = candidates.features[:, [FEATURES.index("unet_logit"), FEATURES.index("yolo_logit")]]
+    score = (1 / (1 + np.exp(-logits))).mean(axis=1)
+    picks = candidates.picks
+    scored = Picks(position_zyx_angstrom=picks.position_zyx_angstrom, label=picks.label, score=score)
+    return suppress_each_type(scored, suppression_radius)

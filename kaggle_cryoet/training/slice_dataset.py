@@ -1,0 +1,177 @@
+"""Labelled tomograms as a folder of images and boxes in YOLO's form, split into training and validation by tomogram."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.yolo11 import YoloSettings
+from kaggle_cryoet.picking.slices import slice_image, to_levels
+from kaggle_cryoet.tomogram import RunLocation
+from kaggle_cryoet.training.slice_boxes import LEAST_CUT, boxes_in_slice, yolo_lines
+from kaggle_cryoet.training.slice_folder import IMAGES, LABELS, PARTS, REQUEST_FILE, write_data_yaml
+from kaggle_cryoet.training.volumes import LabelledVolume, find_labelled_runs, load_labelled_volume
+
+PNG_COMPRESSION = 1
+"""The noise of tomograms hardly compresses; higher levels cost time and gain nothing."""
+_UNFINISHED = ".unfinished"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceSettings:
+    """Which slices are taken, and in which form."""
+
+    image: YoloSettings = field(default_factory=YoloSettings)
+    """Grey levels and channels of an image; the size of the network does not matter here."""
+    every: int = 4
+    """Every n-th slice is taken, the first at random: slices side by side are nearly the same."""
+    plain_share: float = 0.2
+    """Share of the training slices that are written once more with one slice in all channels, so that a network
+    also works on a single image."""
+    tile_pixels: int = 320
+    """Slices with a longer edge are cut into overlapping tiles of this edge; pixels are never resampled."""
+    least_cut: float = LEAST_CUT
+    """As in `boxes_in_slice`."""
+    seed: int = 0
+    """Of the first slices and of those that are written plain as well."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.every < 1 or self.tile_pixels < 32 or self.seed < 0:
+            raise InputError(f"expected every 1 or more, tiles of 32 pixels or more, a seed of 0 or more, got {self}")
+        if not 0 <= self.plain_share <= 1 or not 0 < self.least_cut < 1:
+            raise InputError(f"expected a share from 0 to 1 and a least cut between 0 and 1, got {self}")
+
+
+def write_slices(
+    data_directories: Sequence[str | Path],
+    output: str | Path,
+    *,
+    validation_directories: Sequence[str | Path] = (),
+    settings: SliceSettings | None = None,
+    progress: bool = False,
+) -> Path:
+    """Write the images and boxes of all runs, and return `output/data.yaml`, which is there when all are.
+
+    `images/{train,val}/<run>/*.png`, `labels/{train,val}/<run>/*.txt`. Without validation directories every eighth run,
+    at least one, is for validation. A run appears whole or not at all; a folder that was interrupted is completed by
+    the same call, and one of the same settings with fewer runs grows.
+
+    Raises
+    ------
+    InputError
+        If runs are missing, unlabelled or of equal names, or the folder holds something else.
+    """
+    from tqdm.auto import tqdm
+
+    output, settings = Path(output), settings or SliceSettings()
+    runs = _split(data_directories, validation_directories)
+    request = {"settings": asdict(settings), "runs": {run.name: part for run, part in runs}}
+    _check_folder(output, request)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / REQUEST_FILE).write_text(json.dumps(request, indent=1) + "\n", encoding="utf8")
+        for run, part in tqdm(runs, desc="slices", unit="tomogram", disable=not progress):
+            if not (output / IMAGES / part / run.name).is_dir():
+                _write_run(output, load_labelled_volume(run), part, settings)
+        return write_data_yaml(output, settings.image)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error})") from error
+
+
+def _split(data: Sequence[str | Path], validation: Sequence[str | Path]) -> list[tuple[RunLocation, str]]:
+    """Runs and the part each belongs to."""
+    runs = find_labelled_runs([Path(directory) for directory in data])
+    held_out = find_labelled_runs([Path(directory) for directory in validation]) if validation else runs[7::8]
+    if not validation and not held_out:
+        if len(runs) < 2:
+            raise InputError("one run alone leaves none to validate on; give more runs, or a folder for validation")
+        held_out = runs[-1:]
+    if not validation:
+        runs = [run for run in runs if run not in held_out]
+    pairs = [*((run, PARTS[0]) for run in runs), *((run, PARTS[1]) for run in held_out)]
+    names = [run.name for run, _ in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"runs need different names, got twice: {', '.join(twice[:3])}")
+    return pairs
+
+
+def _check_folder(output: Path, request: Mapping[str, Any]) -> None:
+    """Raise unless the folder is new, empty, or holds a part of the same request."""
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise InputError(f"{output}: is a file; expected a folder")
+    if not any(output.iterdir()):
+        return
+    try:
+        before = json.loads((output / REQUEST_FILE).read_text(encoding="utf8"))
+        same = before["settings"] == request["settings"]
+        moved = [name for name, part in before["runs"].items() if request["runs"].get(name) != part]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{output}: is not empty and holds no slices; expected a new folder") from None
+    if not same or moved:
+        why = f"run {moved[0]} is not in it now" if same else f"its settings are {before['settings']}"
+        raise InputError(f"{output}: holds slices of another request ({why}); choose another folder")
+
+
+def _write_run(output: Path, volume: LabelledVolume, part: str, settings: SliceSettings) -> None:
+    """Write a run beside its place, then move it there, the images last."""
+    unfinished = output / _UNFINISHED
+    shutil.rmtree(unfinished, ignore_errors=True)
+    images, labels = unfinished / IMAGES, unfinished / LABELS
+    images.mkdir(parents=True)
+    labels.mkdir()
+    rng = np.random.default_rng([settings.seed, *hashlib.sha256(volume.name.encode()).digest()[:8]])
+    levels = to_levels(volume.volume, settings.image)
+    shape = levels.shape[1:]
+    for z in range(int(rng.integers(min(settings.every, len(levels)))), len(levels), settings.every):
+        image = slice_image(levels, z, settings.image)  # (3, y, x)
+        plain = part == PARTS[0] and settings.image.neighbour_voxels > 0 and rng.random() < settings.plain_share
+        for y in tile_starts(shape[0], settings.tile_pixels):
+            for x in tile_starts(shape[1], settings.tile_pixels):
+                tile = image[:, y : y + settings.tile_pixels, x : x + settings.tile_pixels]
+                boxes = boxes_in_slice(
+                    volume.picks,
+                    z,
+                    voxel_angstrom=volume.voxel_angstrom,
+                    origin_yx=(y, x),
+                    shape_yx=tile.shape[1:],
+                    least_cut=settings.least_cut,
+                )
+                text = yolo_lines(boxes, tile.shape[1:])
+                name = f"z{z:03d}_y{y:03d}_x{x:03d}"
+                _write_image(images / f"{name}.png", tile if settings.image.neighbour_voxels else tile[1:2])
+                (labels / f"{name}.txt").write_text(text, encoding="utf8")
+                if plain:
+                    _write_image(images / f"{name}_plain.png", tile[1:2])
+                    (labels / f"{name}_plain.txt").write_text(text, encoding="utf8")
+    for source, folder in ((labels, LABELS), (images, IMAGES)):
+        place = output / folder / part / volume.name
+        shutil.rmtree(place, ignore_errors=True)  # labels of a run that was interrupted here
+        place.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(place)
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def tile_starts(edge: int, tile: int) -> list[int]:
+    """First pixels of the fewest tiles that cover an edge, evenly spread; 0 alone if the edge is no longer than one."""
+    count = -(-edge // tile)
+    return [round(start) for start in np.linspace(0, max(edge - tile, 0), count)]
+
+
+def _write_image(path: Path, channels: NDArray[np.uint8]) -> None:
+    """Write `(1 or 3, y, x)` as a PNG; the first channel is red, which is the first again when it is read as RGB."""
+    import cv2
+
+    image = np.ascontiguousarray(channels[::-1].transpose(1, 2, 0))  # cv2 takes blue first
+    if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION]):
+        raise OSError(f"{path.name} could not be written")

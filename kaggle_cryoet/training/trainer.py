@@ -1,0 +1,142 @@
+"""Lightning's trainer as it is used here: on one device or several, and quiet."""
+
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.training.crops import EpochSampler
+
+MOST_WORKERS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingLength:
+    """How long, in what portions."""
+
+    epochs: int = 20
+    """An epoch is a fixed number of crops, no pass over the data; a checkpoint is written after each."""
+    crops_per_epoch: int = 800
+    batch_size: int = 4
+    """Crops of one step, on all devices together."""
+    validate_every: int = 2
+    """Epochs from one look at the validation score to the next; there is one after the first and after the last epoch
+    in any case."""
+    ema_decay: float = 0.998
+    """Decay per step of the exponential moving average of the weights; the average is what is kept."""
+    keep: int = 0
+    """So many of the latest models are kept apart, for an average."""
+
+    def __post_init__(self) -> None:
+        """Check that every number makes sense."""
+        if min(self.epochs, self.crops_per_epoch, self.batch_size, self.validate_every) < 1 or self.keep < 0:
+            raise InputError(f"epochs, crops, batch size and validation interval must be 1 or more, got {self}")
+        if self.crops_per_epoch % self.batch_size:
+            raise InputError(f"crops per epoch must be a multiple of the batch size, got {self}")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"the decay of the average must be 0 or more and less than 1, got {self.ema_decay}")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in all."""
+        return self.epochs * self.crops_per_epoch // self.batch_size
+
+
+class CropLoaders(lightning.LightningDataModule):
+    """Crops to train on, each process its share of every batch; and one empty batch to validate by."""
+
+    def __init__(self, dataset: Dataset[tuple[Tensor, Tensor]], length: TrainingLength, workers: int) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.length = length
+        self.workers = workers
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Called by the trainer in each process."""
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return DataLoader(
+            self.dataset,
+            batch_size=self.length.batch_size // processes,
+            sampler=EpochSampler(self.length.crops_per_epoch, rank=rank, processes=processes),
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        """One batch without meaning."""
+        return DataLoader(TensorDataset(torch.zeros(1)))
+
+
+def devices_that_share(devices: Sequence[torch.device], batch_size: int) -> list[torch.device]:
+    """As many of the devices as divide a batch evenly."""
+    return list(devices[: max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)])
+
+
+def crop_workers(devices: Sequence[torch.device]) -> int:
+    """Processes that draw crops for each device: none on a CPU, which has better things to do."""
+    if devices[0].type == "cpu":
+        return 0
+    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // len(devices)))
+
+
+def make_trainer(
+    length: TrainingLength,
+    devices: Sequence[torch.device],
+    callbacks: Sequence[Callback],
+    logger: CSVLogger,
+    *,
+    progress: bool,
+) -> lightning.Trainer:
+    """A trainer with mixed precision and clipped gradients; of several devices each has a process of its own."""
+    on_cuda = devices[0].type == "cuda"
+    return lightning.Trainer(
+        accelerator=devices[0].type,
+        devices=[device.index for device in devices] if on_cuda else len(devices),
+        strategy=DDPStrategy(start_method="spawn") if len(devices) > 1 else "auto",
+        use_distributed_sampler=False,
+        precision="16-mixed" if on_cuda else "bf16-mixed",
+        max_epochs=length.epochs,
+        check_val_every_n_epoch=length.validate_every,
+        num_sanity_val_steps=0,
+        gradient_clip_val=1.0,
+        callbacks=[*callbacks, TQDMProgressBar(refresh_rate=10)] if progress else list(callbacks),
+        logger=logger,
+        enable_checkpointing=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the trainer's banners and needless warnings; Ctrl-C comes out as such and goes on working."""
+    chatty = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in chatty]
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    for logger in chatty:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # lightning, on new torch
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+            yield
+    except SystemExit:  # the trainer's way to end after Ctrl-C, which it leaves disabled
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from None
+    finally:
+        for logger, level in zip(chatty, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,159 @@
+"""Labelled tomograms to train on: where they are, how often each is drawn from, and how they are kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picking.normalise import normalise
+from kaggle_cryoet.picks import Picks, check_inside, read_copick
+from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.tomogram import RunLocation, read_tomogram
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledVolume:
+    """A normalised tomogram with its particles."""
+
+    name: str
+    volume: NDArray[np.float16]
+    """`(z, y, x)`, normalised; in memory, or mapped from a file."""
+    picks: Picks
+    voxel_angstrom: float
+    weight: float = 1.0
+    """How often it is drawn from, in proportion to others of its size."""
+    hard_zyx_angstrom: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
+    """`(n, 3)` places in Å that are taken for particles and are none."""
+
+    def __deepcopy__(self, memo: object) -> "LabelledVolume":
+        """Itself, since nothing in it changes."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: of a mapped volume where it is, not what it holds."""
+        mapped = isinstance(self.volume, np.memmap)
+        return {**self.__dict__, "volume": Path(str(self.volume.filename))} if mapped else self.__dict__  # type: ignore[attr-defined]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map what was mapped."""
+        self.__dict__.update(state)
+        if isinstance(state["volume"], Path):
+            self.__dict__["volume"] = np.load(state["volume"], mmap_mode="r")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One tomogram of a run, and its weight."""
+
+    run: RunLocation
+    weight: float
+
+
+def find_labelled_runs(directories: Sequence[Path]) -> list[RunLocation]:
+    """Every run below the directories; each must have picks.
+
+    Raises
+    ------
+    InputError
+        If a run has no picks, or there is no run.
+    """
+    return [source.run for source in find_sources(directories)]
+
+
+def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str] = ("denoised",)) -> list[Source]:
+    """Every tomogram to train on below the directories.
+
+    Parameters
+    ----------
+    directories
+        Folders with runs. Crops are drawn from `DIR@5` five times as often.
+    tomogram_types
+        Reconstructions. The first is taken of every run, or another if it is absent; those that follow are taken beside
+        it where they are present. `wbp@0.3` is drawn from 0.3 times as often.
+
+    Raises
+    ------
+    InputError
+        If a run has no picks, there is no run, or a weight is not positive.
+    """
+    types = [_split_weight(text) for text in tomogram_types]
+    if not types:
+        raise InputError("expected one type of tomogram or more, got none")
+    sources = []
+    for text in directories:
+        directory, weight = (str(text), 1.0) if Path(text).exists() else _split_weight(str(text))
+        for run in find_runs(directory, tomogram_type=types[0][0]):
+            sources.append(Source(run=run, weight=weight * types[0][1]))
+            for name, share in types[1:]:
+                path = run.tomogram_path.with_name(name + run.tomogram_path.suffix)
+                if path.exists() and path != run.tomogram_path:
+                    version = RunLocation(name=run.name, tomogram_path=path, picks_directory=run.picks_directory)
+                    sources.append(Source(run=version, weight=weight * share))
+    unlabelled = [source.run.name for source in sources if source.run.picks_directory is None]
+    if unlabelled:
+        raise InputError(f"runs without picks cannot be trained on: {', '.join(unlabelled[:5])}")
+    return sources
+
+
+def _split_weight(text: str) -> tuple[str, float]:
+    """What is before the `@` and the number after it; 1 if there is none."""
+    name, at, number = text.rpartition("@")
+    if not at:
+        return text, 1.0
+    try:
+        weight = float(number)
+    except ValueError:
+        return text, 1.0
+    if not 0 < weight < float("inf"):
+        raise InputError(f"{text}: expected a positive weight after the @")
+    return name, weight
+
+
+def load_labelled_volume(run: RunLocation, *, weight: float = 1.0, map_to: Path | None = None) -> LabelledVolume:
+    """Read a run, normalise it, and keep it at half precision, in memory or in a file `map_to`.
+
+    Raises
+    ------
+    InputError
+        If the run has no picks, or they or its tomogram are faulty, or the file cannot be written.
+    """
+    if run.picks_directory is None:
+        raise InputError(f"run {run.name} has no picks")
+    tomogram = read_tomogram(run)
+    picks = read_copick(run.picks_directory)
+    check_inside(picks, tomogram.data.shape, tomogram.voxel_angstrom, f"picks of run {run.name}")
+    volume = normalise(tomogram.data).astype(np.float16)
+    if map_to is not None:
+        try:
+            map_to.parent.mkdir(parents=True, exist_ok=True)
+            np.save(map_to, volume)
+            volume = np.load(map_to, mmap_mode="r")
+        except OSError as error:
+            raise InputError(f"{map_to}: cannot be written ({error})") from error
+    return LabelledVolume(
+        name=run.name, volume=volume, picks=picks, voxel_angstrom=tomogram.voxel_angstrom, weight=weight
+    )
+
+
+def load_volumes(sources: Sequence[Source], *, memory_gb: float, folder: Path) -> list[LabelledVolume]:
+    """Read tomograms; those beyond a limit are kept in files in a folder, of which only what is drawn is read.
+
+    Raises
+    ------
+    InputError
+        As `load_labelled_volume`, or if the limit is negative.
+    """
+    if not memory_gb >= 0:
+        raise InputError(f"the memory for tomograms must not be negative, got {memory_gb} GB")
+    volumes: list[LabelledVolume] = []
+    kept = 0
+    for number, source in enumerate(sources):
+        full = kept >= memory_gb * 1e9
+        path = folder / f"{number}.npy" if full else None
+        volumes.append(load_labelled_volume(source.run, weight=source.weight, map_to=path))
+        kept += 0 if full else volumes[-1].volume.nbytes
+    return volumes

@@ -1,0 +1,245 @@
+"""Train a YOLO11 on z-slices of labelled tomograms, from nothing or from given weights, and go on where it stopped."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import kaggle_cryoet
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.store import TRAINING_FOLDER, YoloModel, save_yolo
+from kaggle_cryoet.models.yolo11 import YoloSettings
+from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.picking.devices import choose_devices
+from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
+from kaggle_cryoet.training.slice_folder import DATA_FILE, SliceFolder, read_slice_folder
+from kaggle_cryoet.training.source import source_commit
+from kaggle_cryoet.training.yolo_recipes import PRESET_SEEDS, PRESETS, YoloRecipe, ultralytics_arguments
+from kaggle_cryoet.training.yolo_start import check_checkpoint, starting_weights
+
+if TYPE_CHECKING:
+    from kaggle_cryoet.training.yolo_trainer import SliceTrainer
+
+MODEL_FOLDER = "yolo11"
+RECORD_FOLDER = "training"
+SLICES_FOLDER = "slices"
+FIRST_THRESHOLD = 0.25
+"""Threshold of every particle type until `train thresholds` fits them."""
+
+
+def train_yolo(
+    data_directories: Sequence[str | Path],
+    output: str | Path,
+    *,
+    validation_directories: Sequence[str | Path] = (),
+    preset: str = "ours",
+    size: str | None = None,
+    start_from: str | Path | None = None,
+    resume: bool = False,
+    recipe: YoloRecipe | None = None,
+    epochs: int | None = None,
+    time_limit_seconds: float | None = None,
+    slices: SliceSettings | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> Path:
+    """Train, and return the model folder, `output/yolo11`.
+
+    The model folder is written anew whenever the validation slices are answered better than ever before. Beside it,
+    `output/training` holds `weights/last.pt`, written after each epoch, `results.csv` and ultralytics' plots.
+
+    Parameters
+    ----------
+    data_directories
+        Folders with labelled runs, whose slices are written to `output/slices`, or one folder of slices.
+    output
+        Folder to write into.
+    validation_directories
+        Folders with labelled runs that are not trained on; by default every eighth of the runs is kept for that.
+    preset
+        `ours` or `paper`.
+    size
+        `n`, `s`, `m`, `l` or `x`; by default that of `start_from`, or `n`.
+    start_from
+        Model folder, or a local `.pt` file of a YOLO11, whose weights to start with where their shapes fit.
+    resume
+        Go on from the last checkpoint in `output`.
+    recipe
+        In place of that of the preset.
+    epochs
+        In place of those of the recipe.
+    time_limit_seconds
+        Fit as many epochs as possible into this time; each call counts anew.
+    slices
+        Which slices of the runs are taken.
+    seed
+        Of weights, images and augmentation; by default that of the preset.
+    device
+        `auto`, `cpu` or `cuda`.
+    progress
+        Show bars.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be trained on, or there is nothing to resume or to start from.
+    """
+    begun = monotonic()
+    output = Path(output)
+    recipe, seed = _recipe(preset, recipe, epochs), PRESET_SEEDS[preset] if seed is None else seed
+    if seed < 0 or (time_limit_seconds is not None and not time_limit_seconds > 0):
+        raise InputError(f"the seed must not be negative, a time limit positive, got {seed=}, {time_limit_seconds=}")
+    checkpoint = output / RECORD_FOLDER / "weights" / "last.pt"
+    if resume:
+        check_checkpoint(checkpoint, {"epochs": recipe.epochs, "batch": recipe.batch_size, "seed": seed})
+    elif checkpoint.exists():
+        raise InputError(f"{output} holds a training already; resume it or choose another folder")
+    where = choose_devices(device)[0]
+    start = starting_weights(start_from, size)
+    folder = _slice_folder(data_directories, validation_directories, output, recipe, slices, progress)
+    settings = replace(folder.image, size=start.size)
+    arguments = ultralytics_arguments(recipe, image_pixels=_image_pixels(recipe, folder), seed=seed) | {
+        "model": str(checkpoint) if resume else f"yolo11{start.size}.yaml",
+        "resume": str(checkpoint) if resume else False,
+        "data": str(folder.data_yaml.absolute()),
+        "device": "cpu" if where.type == "cpu" else str(where.index or 0),
+        "project": str(output.absolute()),
+        "name": RECORD_FOLDER,
+        "save_dir": str((output / RECORD_FOLDER).absolute()),
+    }
+    provenance = {
+        "version": kaggle_cryoet.__version__,
+        "commit": source_commit(),
+        "seed": seed,
+        "started_from": start.origin,
+        "training_runs": folder.runs["train"],
+        "validation_runs": folder.runs["val"],
+        "image_pixels": arguments["imgsz"],
+        "recipe": asdict(recipe),
+    }
+    from kaggle_cryoet.training.yolo_trainer import SliceTrainer, local_ultralytics
+
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with local_ultralytics():
+            trainer = SliceTrainer(
+                arguments,
+                recipe=recipe,
+                settings=settings,
+                weights=start.weights,
+                time_limit_seconds=None if time_limit_seconds is None else time_limit_seconds - (monotonic() - begun),
+            )
+            _KeepModel(output / MODEL_FOLDER, settings, provenance).attach(trainer)
+            if progress:
+                _show_progress(trainer)
+            trainer.train()
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error}); what was saved before is whole") from error
+    return output / MODEL_FOLDER
+
+
+def _recipe(preset: str, recipe: YoloRecipe | None, epochs: int | None) -> YoloRecipe:
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+    recipe = recipe or PRESETS[preset]
+    return recipe if epochs is None else replace(recipe, epochs=epochs)
+
+
+def _slice_folder(
+    data: Sequence[str | Path],
+    validation: Sequence[str | Path],
+    output: Path,
+    recipe: YoloRecipe,
+    slices: SliceSettings | None,
+    progress: bool,
+) -> SliceFolder:
+    """The folder of slices that is given, or one that is made from the runs that are given."""
+    given = [Path(directory) for directory in data if (Path(directory) / DATA_FILE).is_file()]
+    if not given:
+        slices = slices or SliceSettings(tile_pixels=recipe.tile_pixels)
+        path = write_slices(
+            data, output / SLICES_FOLDER, validation_directories=validation, settings=slices, progress=progress
+        )
+        return read_slice_folder(path.parent)
+    if len(data) > 1 or validation:
+        raise InputError(
+            f"{given[0]}: is a folder of slices, which holds its validation too; expected nothing beside it"
+        )
+    return read_slice_folder(given[0])
+
+
+def _image_pixels(recipe: YoloRecipe, folder: SliceFolder) -> int:
+    """Edge of a training image."""
+    return recipe.image_pixels or -(-folder.longest_edge_pixels // 32) * 32
+
+
+class _KeepModel:
+    """Writes the model folder when the validation was better than ever before, and the record into it."""
+
+    def __init__(self, directory: Path, settings: YoloSettings, provenance: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.provenance = provenance
+        self.begun = monotonic()
+
+    def attach(self, trainer: "SliceTrainer") -> None:
+        """Be called after each checkpoint and at the end."""
+        trainer.add_callback("on_model_save", self.save)
+        trainer.add_callback("on_train_end", self.copy_record)
+
+    def save(self, trainer: "SliceTrainer") -> None:
+        """Write the averaged network if it is the best."""
+        if trainer.fitness == trainer.best_fitness:
+            provenance = {
+                **self.provenance,
+                "epochs": trainer.epoch + 1,
+                "minutes": round((monotonic() - self.begun) / 60, 1),
+                "validation": {name: float(value) for name, value in trainer.metrics.items() if "metrics/" in name},
+            }
+            thresholds = (FIRST_THRESHOLD,) * len(PARTICLES)
+            network = trainer.ema.ema
+            save_yolo(
+                self.directory,
+                YoloModel(network=network, settings=self.settings, thresholds=thresholds, provenance=provenance),
+            )
+        self.copy_record(trainer)
+
+    def copy_record(self, trainer: "SliceTrainer") -> None:
+        """Copy table and plots to the model."""
+        target = self.directory / TRAINING_FOLDER
+        target.mkdir(exist_ok=True)
+        for path in [trainer.csv, *sorted(trainer.save_dir.glob("*.png"))]:
+            if path.is_file():
+                shutil.copyfile(path, target / path.name)
+
+
+def _show_progress(trainer: "SliceTrainer") -> None:
+    """A bar over all batches, with the loss and the last validation beside it."""
+    from tqdm.auto import tqdm
+
+    bar: tqdm[Any] = tqdm(desc="training", unit="batch")
+    shown: dict[str, str] = {}
+
+    def start(trainer: "SliceTrainer") -> None:
+        bar.total = trainer.epochs * len(trainer.train_loader)
+        bar.n = bar.initial = trainer.start_epoch * len(trainer.train_loader)
+
+    def step(trainer: "SliceTrainer") -> None:
+        shown["loss"] = f"{sum(float(part) for part in trainer.tloss.values()):.3f}"
+        bar.set_postfix(shown, refresh=False)
+        bar.update()
+
+    def look(trainer: "SliceTrainer") -> None:
+        bar.total = trainer.epochs * len(trainer.train_loader)
+        shown["mAP50"] = f"{trainer.metrics['metrics/mAP50(B)']:.3f}"
+
+    for event, callback in (
+        ("on_train_start", start),
+        ("on_train_batch_end", step),
+        ("on_fit_epoch_end", look),
+        ("teardown", lambda _: bar.close()),
+    ):
+        trainer.add_callback(event, callback)

@@ -1,0 +1,204 @@
+"""Ultralytics' trainer, bound to our network, our images and this machine."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import RandomSampler
+
+from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo, offline_ultralytics
+from kaggle_cryoet.training.yolo_images import SliceImages
+from kaggle_cryoet.training.yolo_recipes import YoloRecipe
+
+offline_ultralytics()  # before ultralytics is imported; a class cannot be derived from it otherwise
+
+import ultralytics.data.utils as ultralytics_data  # noqa: E402
+import ultralytics.utils.callbacks as ultralytics_callbacks  # noqa: E402
+import ultralytics.utils.plotting as ultralytics_plotting  # noqa: E402
+from ultralytics.data.build import InfiniteDataLoader, build_dataloader, seed_worker  # noqa: E402
+from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
+from ultralytics.utils import LOGGER  # noqa: E402
+from ultralytics.utils.loss import v8DetectionLoss  # noqa: E402
+
+
+class Float32Loss(v8DetectionLoss):
+    """Ultralytics' loss, in float32 whatever the network computes in."""
+
+    def __call__(self, preds: Any, batch: dict[str, Any]) -> Any:
+        """Loss of a batch, and its parts."""
+        with torch.autocast(self.device.type, enabled=False):
+            return super().__call__(_to_float32(preds), batch)
+
+
+def _to_float32(value: Any) -> Any:
+    """Tensors of half precision anywhere in dicts, lists and tuples as float32."""
+    if isinstance(value, torch.Tensor):
+        return value.float()
+    if isinstance(value, dict):
+        return {key: _to_float32(item) for key, item in value.items()}
+    return type(value)(_to_float32(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+class SliceTrainer(DetectionTrainer):
+    """Trains a `build_yolo` network on a slice folder."""
+
+    def __init__(
+        self,
+        arguments: dict[str, Any],
+        *,
+        recipe: YoloRecipe,
+        settings: YoloSettings,
+        weights: dict[str, torch.Tensor],
+        time_limit_seconds: float | None = None,
+        half_precision: bool = True,
+    ) -> None:
+        """Prepare; `weights` overwrite those of the fresh network that have the same name and shape."""
+        self.recipe = recipe
+        self.settings = settings
+        self.initial_weights = weights
+        self.half_precision = half_precision
+        self.started = monotonic()
+        self.time_limit_seconds = time_limit_seconds
+        threads = torch.get_num_threads()
+        super().__init__(overrides=arguments)
+        torch.set_num_threads(threads)  # on a CPU it takes one fewer than there are, of two only one
+        self.add_callback("on_fit_epoch_end", SliceTrainer._keep_within_time)
+
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
+        """Our network; with the weights of a checkpoint when going on from one."""
+        network = build_yolo(self.settings)
+        start = self.initial_weights if weights is None else weights.state_dict()
+        own = network.state_dict()
+        fitting = {name: value for name, value in start.items() if name in own and value.shape == own[name].shape}
+        network.load_state_dict(fitting, strict=weights is not None)
+        return network.to(memory_format=torch.channels_last)
+
+    def set_model_attributes(self) -> None:
+        """Ultralytics' attributes, and the loss in float32."""
+        super().set_model_attributes()
+        self.model.criterion = Float32Loss(self.model)
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Images as floats, channels last, in which half precision is fastest."""
+        batch = super().preprocess_batch(batch)
+        batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
+        return batch
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> SliceImages:
+        """Images to train on or to look at."""
+        training = mode == "train"
+        return SliceImages(
+            img_path=img_path,
+            imgsz=self.args.imgsz,
+            batch_size=batch,
+            augment=training,
+            hyp=self.args,
+            rect=False,
+            stride=32,
+            prefix=f"{mode}: ",
+            task="detect",
+            data=self.data,
+            jitter=self.settings if training and self.recipe.jitter else None,
+            circles=training and (self.recipe.rotation_degrees > 0 or self.recipe.copy_paste > 0),
+        )
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Batches; those of training are a new draw of `images_per_epoch` images in each epoch."""
+        dataset = self.build_dataset(dataset_path, mode, batch_size)
+        if mode != "train":
+            return build_dataloader(
+                dataset, batch_size, self.args.workers, shuffle=False, rank=rank, device=self.device
+            )
+        generator = torch.Generator().manual_seed(self.args.seed + 1_000_003 * self._epochs_logged())
+        images = min(self.recipe.images_per_epoch or len(dataset), len(dataset))
+        return InfiniteDataLoader(
+            dataset=dataset,
+            batch_size=batch_size,
+            sampler=RandomSampler(dataset, num_samples=images, generator=generator),
+            num_workers=self.args.workers,
+            collate_fn=dataset.collate_fn,
+            worker_init_fn=seed_worker,
+            pin_memory=self.device.type == "cuda",
+            drop_last=images > batch_size,
+        )
+
+    def _epochs_logged(self) -> int:
+        """Epochs that are done already; the images drawn after an interruption are others than before it."""
+        return max(len(self.csv.read_text(encoding="utf8").splitlines()) - 1, 0) if self.csv.is_file() else 0
+
+    def _setup_train(self) -> None:
+        """Ultralytics' preparations, then half precision: bfloat16 on a CPU, float16 on a GPU."""
+        super()._setup_train()
+        self.amp = self.half_precision
+        self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp and self.device.type == "cuda")
+
+    def validate(self) -> Any:
+        """Look at the validation images; with plots the last time."""
+        self.validator.args.plots = self.args.plots
+        return super().validate()
+
+    def final_eval(self) -> None:
+        """Nothing is left to do: the last look was plotted, and the best model is kept elsewhere."""
+
+    def save_model(self) -> bool:
+        """Write the checkpoint; the one before stays until the new one is whole."""
+        path = self.last
+        self.last = path.with_name("unfinished.pt")
+        try:
+            saved: bool = super().save_model()
+            self.last.replace(path)
+        finally:
+            self.last = path
+        return saved
+
+    @staticmethod
+    def _keep_within_time(trainer: "SliceTrainer") -> None:
+        """Shorten the schedule to the epochs that still fit into the time limit, at the mean time of those so far."""
+        if trainer.time_limit_seconds is None:
+            return
+        used = monotonic() - trainer.started
+        each = used / (trainer.epoch + 1 - trainer.start_epoch)
+        fitting = trainer.epoch + 1 + max(int((trainer.time_limit_seconds - used) / each), 0)
+        fitting = min(fitting, trainer.recipe.epochs)
+        if fitting != trainer.epochs:
+            trainer.epochs = fitting
+            trainer._setup_scheduler()
+            trainer.scheduler.last_epoch = trainer.epoch
+            trainer.args.close_mosaic = round(trainer.recipe.closing_share * fitting)
+        trainer.stop |= trainer.epoch + 1 >= trainer.epochs
+
+
+@contextmanager
+def local_ultralytics() -> Iterator[None]:
+    """Ultralytics without anything that goes online or prints: fonts come from matplotlib, no service is told."""
+    patched: list[tuple[Any, str, Callable[..., Any]]] = [
+        (ultralytics_data, "check_font", _matplotlib_font),
+        (ultralytics_plotting, "check_font", _matplotlib_font),
+        (ultralytics_callbacks, "add_integration_callbacks", lambda _: None),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in patched]
+    level, threads = LOGGER.level, set(threading.enumerate())
+    LOGGER.setLevel("WARNING")
+    try:
+        for module, name, replacement in patched:
+            setattr(module, name, replacement)
+        yield
+    finally:
+        for thread in set(threading.enumerate()) - threads:
+            if "plot_images" in thread.name:
+                thread.join()  # it is drawing, and looks for its font
+        for module, name, original in before:
+            setattr(module, name, original)
+        LOGGER.setLevel(level)
+
+
+def _matplotlib_font(font: str = "") -> Path:
+    """A font that matplotlib brings along, whichever is asked for."""
+    import matplotlib
+
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"

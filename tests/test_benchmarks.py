@@ -1,0 +1,202 @@
+"""The plain re-statement of the public notebook that the package is compared with, and the counting of arithmetic."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from benchmarks import cost, notebook_merge, notebook_unet, notebook_yolo, plain_notebook
+from kaggle_cryoet.models.unet3d import UNetSettings
+from kaggle_cryoet.models.yolo11 import YoloSettings
+from kaggle_cryoet.particles import PARTICLES, label_of
+from kaggle_cryoet.picking.detect import Detections
+from kaggle_cryoet.picking.segment import ScoreGrid
+from kaggle_cryoet.picks import Picks
+
+VOXEL = 10.012444
+
+
+def chains(position: NDArray[np.float64], near: NDArray[np.bool_]) -> list[set[int]]:
+    """Sets of points that chains of near pairs link, by brute force."""
+    groups = [{i} for i in range(len(position))]
+    for i, j in itertools.combinations(range(len(position)), 2):
+        if near[i, j]:
+            first, second = (next(group for group in groups if member in group) for member in (i, j))
+            if first is not second:
+                first |= second
+                groups.remove(second)
+    return groups
+
+
+def as_sets(group: NDArray[np.int64]) -> set[frozenset[int]]:
+    return {frozenset(np.flatnonzero(group == number).tolist()) for number in np.unique(group)}
+
+
+def dbscan(position: NDArray[np.float64], eps: float, min_samples: int) -> set[frozenset[int]]:
+    """Clusters by DBSCAN's definition: cores have enough neighbours, themselves counted; clusters grow from cores."""
+    apart = np.linalg.norm(position[:, None] - position[None], axis=2)
+    core = (apart <= eps).sum(axis=1) >= min_samples
+    found: set[frozenset[int]] = set()
+    for seed in np.flatnonzero(core):
+        cluster, border = set(), [int(seed)]
+        while border:
+            member = border.pop()
+            if member not in cluster:
+                cluster.add(member)
+                if core[member]:
+                    border += np.flatnonzero(apart[member] <= eps).tolist()
+        found.add(frozenset(cluster))
+    return found
+
+
+@pytest.mark.parametrize("least", [1, 2])
+def test_connected_components_are_the_clusters_of_dbscan(least: int) -> None:
+    position = np.random.default_rng(4).uniform(0, 400, (60, 3))
+    found = {group for group in as_sets(notebook_merge.clusters(position, 60.0)) if len(group) >= least}
+    assert found == dbscan(position, 60.0, least)
+    assert {len(group) for group in found} > {2}  # single points, pairs and longer chains are all there
+
+
+def test_more_points_than_two_are_refused_since_components_are_no_clusters_then() -> None:
+    with pytest.raises(ValueError, match="are not DBSCAN"):
+        notebook_merge.merge(Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0)), least_points=3)
+
+
+def test_boxes_are_linked_by_chains_of_pairs_within_20_angstrom_in_the_plane_and_30_along_z() -> None:
+    rng = np.random.default_rng(8)
+    position = rng.uniform(0, 200, (120, 3))
+    apart = np.abs(position[:, None] - position[None])
+    near = (np.hypot(apart[..., 1], apart[..., 2]) <= 20) & (apart[..., 0] <= 30)
+    assert as_sets(notebook_yolo.linked_groups(position)) == {frozenset(group) for group in chains(position, near)}
+    assert len(notebook_yolo.linked_groups(np.empty((0, 3)))) == 0
+
+
+def stack(name: str, slices: int, confidence: float, at: tuple[float, float] = (20.0, 30.0)) -> Detections:
+    """Boxes one above the other."""
+    index = np.array([(10 + z, *at) for z in range(slices)])
+    return Detections(
+        index_zyx=index,
+        label=np.full(slices, label_of(name)),
+        confidence=np.full(slices, confidence),
+        diameter_voxels=np.full((slices, 2), 12.0),
+        slices=np.arange(40),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "slices", "confidence", "kept"),
+    [
+        ("ribosome", 9, 0.2, True),  # 9 x 0.2 / 9^0.34 = 0.85 > 0.5
+        ("ribosome", 8, 0.9, False),  # 9 slices are the least
+        ("apo-ferritin", 4, 0.21, True),  # 4 x 0.21 / 4^0.34 = 0.524 > 0.5
+        ("apo-ferritin", 4, 0.195, False),  # 0.487
+        ("beta-galactosidase", 2, 0.2, True),
+        ("beta-amylase", 1, 0.2, True),
+        ("beta-amylase", 1, 0.19, False),  # the confidence must be above 0.19
+    ],
+)
+def test_a_particle_needs_its_slices_and_its_score(name: str, slices: int, confidence: float, kept: bool) -> None:
+    boxes = stack(name, slices, confidence)
+    picks = notebook_yolo.join_slices(boxes.index_zyx, boxes.label, boxes.confidence)
+    assert len(picks) == kept
+    if kept:
+        centre = [10 + (slices - 1) / 2, 20, 30]
+        np.testing.assert_allclose(picks.position_zyx_angstrom[0], np.array(centre) * 10.0)
+        assert picks.score[0] == pytest.approx(slices * confidence / slices**0.34)
+
+
+def test_of_classes_above_the_threshold_the_first_wins() -> None:
+    score = np.zeros((6, 1, 1, 3), dtype=np.float32)
+    score[1, 0, 0, 0], score[4, 0, 0, 0] = 0.06, 0.9
+    score[5, 0, 0, 1] = 0.05
+    score[5, 0, 0, 2] = 0.051
+    assert notebook_unet.first_class(score).ravel().tolist() == [2, 0, 6]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_blobs_of_more_than_200_voxels_of_the_tomogram_are_picks(stride: int) -> None:
+    label = np.zeros((12, 14, 40), dtype=np.uint8)
+    least = 200 // stride**3
+    label[2:3, 2 : 2 + least // 5, 2:7] = 3 if stride == 2 else 0  # 25 voxels of the grid: not more than 200
+    label[5:8, 5:8, 10:13] = 4 if stride == 2 else 0  # 27
+    label[2:10, 2:7, 20:25] = 3 if stride == 1 else 0  # 200
+    label[2:9, 2:8, 30:35] = 4 if stride == 1 else 0  # 210
+    picks = notebook_unet.blob_picks(label, stride=stride)
+    centre = [6, 6, 11] if stride == 2 else [5, 4.5, 32]
+    assert picks.label.tolist() == [3]
+    np.testing.assert_allclose(picks.position_zyx_angstrom[0], (np.array(centre) * stride + (stride - 1) / 2) * VOXEL)
+
+
+def test_windows_are_those_of_the_notebook() -> None:
+    boxes = notebook_unet.windows_of((184, 630, 630))
+    assert len(boxes) == 98
+    covered = np.zeros((184, 630, 630), dtype=np.bool_)
+    for box in boxes:
+        covered[box] = True
+        assert [part.stop - part.start for part in box] == [96, 96, 96]
+    assert covered.all()
+
+
+class Recogniser(torch.nn.Module):
+    """Says that what is bright is a ribosome, whatever way it is turned."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(1, 7, *x.shape[2:])
+        logits[:, 0] = 20.0
+        logits[:, 4] = torch.where(x[:, 0] > 2, 40.0, 0.0)
+        return logits
+
+
+def test_what_the_network_sees_in_windows_comes_back_in_its_place() -> None:
+    volume = np.random.default_rng(0).uniform(-0.1, 0.1, (20, 100, 130)).astype(np.float32)
+    volume[5:15, 90:99, 92:103] = 3.0  # across two windows along x
+    label, seconds = notebook_unet.classify(Recogniser(), volume)
+    assert len(seconds) == len(notebook_unet.windows_of(volume.shape)) == 4
+    np.testing.assert_array_equal(label == 4, volume == 3)
+    picks = notebook_unet.blob_picks(label)
+    np.testing.assert_allclose(picks.position_zyx_angstrom, np.array([[9.5, 94, 97]]) * VOXEL)
+    assert len(notebook_unet.classify(Recogniser(), volume, only=3)[1]) == 3
+
+
+def test_both_halves_are_merged_into_their_mean_and_single_picks_are_kept_unless_both_must_agree() -> None:
+    score = np.zeros((6, 30, 20, 24), dtype=np.float32)
+    score[label_of("ribosome"), 5:9, 8:12, 13:17] = 0.8  # around 6.5, 9.5, 14.5 of the grid: 13.5, 19.5, 29.5
+    score[label_of("thyroglobulin"), 20:24, 8:12, 13:17] = 0.8  # seen by the U-Net alone
+    grid = ScoreGrid(score=score, stride=2)
+    boxes = stack("ribosome", 11, 0.6, at=(20.0, 32.0))  # around 15, 20, 32, in voxels of 10 Å
+    both = notebook_merge.merge_as_notebook(grid, boxes, voxel_angstrom=VOXEL)
+    expected = (np.array([13.5, 19.5, 29.5]) * VOXEL + np.array([15.0, 20.0, 32.0]) * 10.0) / 2
+    assert [PARTICLES[label].name for label in both.label] == ["ribosome", "thyroglobulin"]
+    np.testing.assert_allclose(both.position_zyx_angstrom[0], expected)
+    agreed = notebook_merge.merge_as_notebook(grid, boxes, voxel_angstrom=VOXEL, least_points=2)
+    assert agreed.label.tolist() == [label_of("ribosome")]
+    np.testing.assert_allclose(agreed.position_zyx_angstrom[0], expected)
+
+
+def test_time_of_some_parts_counts_for_all_but_that_of_the_first_only_once() -> None:
+    assert plain_notebook.for_all([9.0, 2.0, 4.0], 10) == pytest.approx(9 + 3 * 9)
+    assert plain_notebook.for_all([9.0, 2.0, 4.0], 3) == pytest.approx(15)
+    assert plain_notebook.for_all([2.0], 5) == pytest.approx(10)
+
+
+def test_arithmetic_is_that_of_the_convolutions_counted_by_hand() -> None:
+    """Two levels of 4 and 6 channels on a tomogram of one window of 8 x 16 x 24 voxels."""
+    found, voxels = cost.unet_cost(UNetSettings(channels=(4, 6)), (8, 16, 24))
+    fine, coarse = 4 * 8 * 12, 2 * 4 * 6
+    weights_fine = 27 * (8 * 4 + 2 * 4 * 4 + 8 * 4 + 4 * 4) + 8 * 4 + 4 * 7  # stem, encoder, decoder, way around, head
+    weights_coarse = 27 * 2 * 6 * 6 + 8 * 4 * 6 + 6 * 4  # encoder, the way down, the way up
+    assert voxels == 8 * 16 * 24
+    assert found.flop == 2 * (fine * weights_fine + coarse * weights_coarse)
+    assert found.traffic_bytes > 2 * 2 * fine * (8 + 2 * 4 + 4 * 4 + 2 * 8 + 4 + 7)  # in and out of its convolutions
+
+
+def test_flips_and_slices_multiply_the_cost() -> None:
+    settings = UNetSettings(channels=(4, 6))
+    one, four = (cost.unet_cost(settings, (8, 16, 24), flips=flips)[0] for flips in (1, 4))
+    assert four.flop == 4 * one.flop
+    assert four.traffic_bytes == 4 * one.traffic_bytes
+    short, tall = (cost.yolo_cost(YoloSettings(), (depth, 64, 60)) for depth in (1, 7))
+    assert tall.flop == 7 * short.flop
+    assert cost.Cost(flop=16e12, traffic_bytes=100e9).t4_seconds == (2.0, 2.5)

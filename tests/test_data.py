@@ -1,0 +1,41 @@
+"""Which runs are trained on, and which are looked at."""
+
+from pathlib import Path
+
+import pytest
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.training.data import DataSettings, load_split
+from test_volumes import write_run
+
+
+def names_of(tmp_path: Path, *directories: Path, validation: tuple[Path, ...] = (), **settings: object) -> tuple:
+    data = DataSettings(**settings)  # type: ignore[arg-type]
+    training, looked_at = load_split(directories, validation, data, hold_out=True, folder=tmp_path / "volumes")
+    return [volume.name for volume in training], [volume.name for volume in looked_at]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for name in ("a", "b", "c"):
+        write_run(tmp_path / "data", name, ("denoised", "wbp"))
+    return tmp_path / "data"
+
+
+def test_the_last_run_is_held_out_with_all_its_reconstructions(tmp_path: Path, data: Path) -> None:
+    assert names_of(tmp_path, data) == (["a", "b"], ["c"])
+    assert names_of(tmp_path, data, tomogram_types=("denoised", "wbp@0.5")) == (["a", "a", "b", "b"], ["c"])
+
+
+def test_a_fold_leaves_out_the_run_of_that_name(tmp_path: Path, data: Path) -> None:
+    assert names_of(tmp_path, data, fold="b") == (["a", "c"], ["b"])
+    assert names_of(tmp_path, data, fold="a", tomogram_types=("wbp", "denoised")) == (["b", "b", "c", "c"], ["a"])
+
+
+def test_a_fold_that_cannot_be_left_out_is_an_input_error(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(InputError, match="no run 'd' to leave out; expected one of a, b, c"):
+        names_of(tmp_path, data, fold="d")
+    with pytest.raises(InputError, match="exclude each other"):
+        names_of(tmp_path, data, validation=(write_run(tmp_path / "other", "e"),), fold="a")
+    with pytest.raises(InputError, match="one run alone leaves none"):
+        names_of(tmp_path, write_run(tmp_path / "one", "alone"), fold="alone")

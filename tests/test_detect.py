@@ -1,0 +1,249 @@
+"""Boxes in slices: the same as ultralytics' own decoding and suppression give, whatever the batch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
+from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.picking import boxes, detect
+from kaggle_cryoet.picking.boxes import best_of_overlapping, complete_at_borders, decode
+from kaggle_cryoet.picking.detect import FILL_LEVEL, DetectSettings
+from kaggle_cryoet.picking.slices import slice_image, to_levels
+
+CPU = torch.device("cpu")
+EXACT = DetectSettings(mixed_precision=False, least_confidence=0.3, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    """An untrained detector whose scores and boxes vary as those of a trained one."""
+    torch.manual_seed(0)
+    network = build_yolo(YoloSettings()).train()
+    for norm in network.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.momentum = 1.0
+    images = torch.rand(4, 3, 64, 96)
+    head: Any = network.model[-1]  # type: ignore[index, operator, union-attr]
+    last = {"scores": [branch[-1] for branch in head.cv3], "boxes": [branch[-1] for branch in head.cv2]}
+    with torch.no_grad():
+        network(images)  # norms that have seen data
+        for convolutions in last.values():
+            for convolution in convolutions:
+                convolution.weight.normal_()
+                convolution.bias.fill_(0)
+        raw = network.eval()(images)[1]
+        for name, convolutions in last.items():
+            for convolution in convolutions:
+                convolution.weight.div_(raw[name].std())
+        for convolution in last["scores"]:
+            convolution.bias.fill_(-1.5)
+    return network
+
+
+@pytest.fixture(scope="module")
+def noise() -> NDArray[np.float32]:
+    return np.random.default_rng(5).normal(-1, 2, size=(5, 50, 90)).astype(np.float32)
+
+
+def by_ultralytics(
+    network: torch.nn.Module, volume: NDArray[np.float32], settings: DetectSettings
+) -> Iterator[NDArray[np.float64]]:
+    """For each slice `(n, 6)` x0, y0, x1, y1, confidence, class, by the network unfused and ultralytics' functions."""
+    from ultralytics.utils.nms import non_max_suppression
+
+    levels = to_levels(volume, YoloSettings())
+    for z in range(len(volume)):
+        image = np.full((3, 64, 96), FILL_LEVEL, dtype=np.uint8)
+        image[:, :50, :90] = slice_image(levels, z, YoloSettings())
+        with torch.inference_mode():
+            answer = network(torch.from_numpy(image)[None].float() / 255)[0].clone()
+        found = non_max_suppression(
+            answer, settings.least_confidence, settings.most_iou, multi_label=True, max_det=10_000, max_time_img=10
+        )
+        yield found[0].double().numpy()
+
+
+def test_boxes_are_those_of_ultralytics(network: torch.nn.Module, noise: NDArray[np.float32]) -> None:
+    found = detect.detect(network, noise, EXACT, YoloSettings(), CPU)
+    assert found.slices.tolist() == [0, 1, 2, 3, 4]
+    count = 0
+    for z, expected in enumerate(by_ultralytics(network, noise, EXACT)):
+        whole = complete_at_borders(expected[:, :4], (50, 90))
+        centre = (whole[:, :2] + whole[:, 2:]) / 2 - 0.5
+        inside = ((centre > -0.5) & (centre < [89.5, 49.5])).all(axis=1)
+        rows = np.column_stack(
+            [expected[:, 5], centre[:, ::-1], (whole[:, 2:] - whole[:, :2])[:, ::-1], expected[:, 4]]
+        )
+        rows = rows[inside]
+        here = found.index_zyx[:, 0] == z
+        ours = np.column_stack([found.label, found.index_zyx[:, 1:], found.diameter_voxels, found.confidence])[here]
+        assert len(ours) == len(rows)
+        order, other = np.lexsort(ours.T[::-1].round(3)), np.lexsort(rows.T[::-1].round(3))
+        np.testing.assert_allclose(ours[order], rows[other], atol=5e-3)
+        count += len(ours)
+    assert count > 50
+    assert len(np.unique(found.label)) > 2
+
+
+def test_the_size_of_the_batch_makes_no_difference(network: torch.nn.Module, noise: NDArray[np.float32]) -> None:
+    done: list[tuple[int, int]] = []
+    one = detect.detect(network, noise, EXACT, YoloSettings(), CPU, lambda *counts: done.append(counts))
+    all_at_once = DetectSettings(mixed_precision=False, least_confidence=0.3, batch_size=9)
+    other = detect.detect(network, noise, all_at_once, YoloSettings(), CPU)
+    assert done == [(2, 5), (4, 5), (5, 5)]
+    np.testing.assert_array_equal(one.label, other.label)
+    np.testing.assert_allclose(one.index_zyx, other.index_zyx, atol=1e-3)
+
+
+def test_the_network_is_left_as_it_is_and_a_prepared_one_answers_alike(
+    network: torch.nn.Module, noise: NDArray[np.float32]
+) -> None:
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    prepared = detect.prepare(network, CPU)
+    assert detect.prepare(prepared, CPU) is prepared
+    one = detect.detect(network, noise[:2], EXACT, YoloSettings(), CPU)
+    other = detect.detect(prepared, noise[:2], EXACT, YoloSettings(), CPU)
+    np.testing.assert_array_equal(one.index_zyx, other.index_zyx)
+    assert list(network.state_dict()) == list(before)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_every_third_slice_is_looked_at_from_the_middle_of_what_is_left_over(
+    network: torch.nn.Module, noise: NDArray[np.float32]
+) -> None:
+    settings = DetectSettings(mixed_precision=False, least_confidence=0.3, stride_z=3)
+    found = detect.detect(network, noise, settings, YoloSettings(), CPU)
+    assert found.slices.tolist() == [0, 3]
+    assert set(found.index_zyx[:, 0]) <= {0.0, 3.0}
+    whole = detect.detect(network, noise, EXACT, YoloSettings(), CPU)
+    np.testing.assert_allclose(found.index_zyx, whole.index_zyx[np.isin(whole.index_zyx[:, 0], [0, 3])], atol=1e-3)
+
+
+def test_a_detector_that_sees_nothing_gives_an_empty_answer_for_one_slice_as_for_many() -> None:
+    torch.manual_seed(1)
+    blind = build_yolo(YoloSettings())
+    for depth in (1, 3):
+        found = detect.detect(blind, np.zeros((depth, 20, 40), dtype=np.float32), DetectSettings(), YoloSettings(), CPU)
+        assert len(found) == 0
+        assert found.index_zyx.shape == (0, 3)
+        assert found.diameter_voxels.shape == (0, 2)
+        assert found.slices.tolist() == list(range(depth))
+
+
+def test_memory_that_runs_out_halves_the_batch_and_loses_no_slice(
+    network: torch.nn.Module, noise: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, sizes = detect._boxes_in, []
+
+    def small_memory(network: Any, images: Any, *rest: Any) -> Any:
+        sizes.append(len(images))
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return genuine(network, images, *rest)
+
+    expected = detect.detect(network, noise, EXACT, YoloSettings(), CPU)
+    monkeypatch.setattr(detect, "_boxes_in", small_memory)
+    settings = DetectSettings(mixed_precision=False, least_confidence=0.3, batch_size=4)
+    found = detect.detect(network, noise, settings, YoloSettings(), CPU)
+    assert sizes == [4, 2, 1, 1, 1, 1, 1]
+    np.testing.assert_allclose(found.index_zyx, expected.index_zyx, atol=1e-3)
+
+    def no_memory(*arguments: Any) -> Any:
+        raise MemoryError("not enough memory")
+
+    monkeypatch.setattr(detect, "_boxes_in", no_memory)
+    with pytest.raises(MemoryError):
+        detect.detect(network, noise, settings, YoloSettings(), CPU)
+
+
+def test_an_overflow_in_half_precision_goes_on_in_float32_and_a_nan_is_an_error(
+    network: torch.nn.Module, noise: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, used = detect._boxes_in, []
+
+    def overflowing(network: Any, images: Any, settings: Any, device: Any, dtype: Any) -> Any:
+        used.append(dtype)
+        if dtype is not None:
+            raise FloatingPointError("overflow")
+        return genuine(network, images, settings, device, dtype)
+
+    monkeypatch.setattr(detect, "_boxes_in", overflowing)
+    monkeypatch.setattr(detect, "autocast_dtype", lambda device: torch.bfloat16)
+    settings = DetectSettings(least_confidence=0.3, batch_size=3)
+    assert len(detect.detect(network, noise, settings, YoloSettings(), CPU))
+    assert used == [torch.bfloat16, None, None]
+    with pytest.raises(FloatingPointError, match="not finite"):
+        decode(torch.full((1, 6, 1), torch.nan), torch.zeros(1, 64, 1), [torch.zeros(1, 1)], [8], 0.1)
+
+
+def test_a_distance_is_the_mean_over_its_bins_from_the_centre_of_the_pixel() -> None:
+    scores = torch.full((2, 6, 5), -9.0)
+    scores[1, 4, 3] = 2.0  # the second map's pixel y = 0, x = 1 comes after the first map's two
+    distances = torch.full((2, 4 * 4, 5), -99.0)
+    for edge, bins in enumerate(([1], [0], [3], [1, 2])):
+        distances[1, [4 * edge + bin for bin in bins], 3] = 0.0
+    found = decode(scores, distances, [torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 3)], [8, 16], 0.5)
+    assert (found.image.tolist(), found.label.tolist()) == ([1], [4])
+    assert found.confidence == pytest.approx([1 / (1 + np.exp(-2))])
+    np.testing.assert_allclose(found.corners, [[16 * 0.5, 16 * 0.5, 16 * 4.5, 16 * 2.0]])
+
+
+def test_of_too_many_boxes_in_an_image_the_surest_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boxes, "MOST_BOXES_PER_IMAGE", 4)
+    scores = torch.randn(3, 6, 7, generator=torch.Generator().manual_seed(2))
+    scores[2] = -9
+    found = decode(scores, torch.zeros(3, 64, 7), [torch.zeros(1, 7)], [8], 0.3)
+    assert np.bincount(found.image, minlength=3).tolist() == [4, 4, 0]
+    best = scores[0].flatten().sigmoid().sort(descending=True).values[:4]
+    np.testing.assert_allclose(np.sort(found.confidence[found.image == 0])[::-1], best, rtol=1e-6)
+
+
+def test_overlapping_boxes_are_dropped_as_by_torchvision() -> None:
+    from torchvision.ops import batched_nms
+
+    rng = np.random.default_rng(4)
+    corner, edge = rng.random((600, 2)) * 60, rng.random((600, 2)) * 20 + 4
+    corners, confidence = np.hstack([corner, corner + edge]), rng.random(600)
+    group = rng.integers(0, 3 * len(PARTICLES), 600)
+    kept = best_of_overlapping(group, confidence, corners, 0.3)
+    expected = batched_nms(torch.from_numpy(corners), torch.from_numpy(confidence), torch.from_numpy(group), 0.3)
+    assert sorted(kept) == sorted(expected.tolist())
+    assert 100 < len(kept) < 590
+    assert (np.diff(group[kept]) >= 0).all()
+    order = np.lexsort((-confidence, group))
+    plain = boxes._keep_greedily.py_func(group[order], corners[order], 0.3)
+    assert order[plain].tolist() == kept.tolist()
+
+
+def test_a_box_that_a_border_cuts_is_a_square_again_and_others_stay() -> None:
+    corners = np.array(
+        [
+            [0.0, 20, 12, 40],
+            [70, 5, 90, 25],
+            [78, 30, 90, 50],
+            [30, 0.5, 50, 8],
+            [20, 41, 38, 50],
+            [0, 0, 9, 14],
+            [4, 4, 9, 30],
+        ]
+    )
+    whole = complete_at_borders(corners, (50, 90))
+    np.testing.assert_allclose(whole[0], [-8, 20, 12, 40])
+    np.testing.assert_allclose(whole[1], corners[1])
+    np.testing.assert_allclose(whole[2], [78, 30, 98, 50])
+    np.testing.assert_allclose(whole[3], [30, -12, 50, 8])
+    np.testing.assert_allclose(whole[4], [20, 41, 38, 59])
+    np.testing.assert_allclose(whole[6], corners[6])
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"stride_z": 0}, {"least_confidence": 0.0}, {"most_iou": 1.5}])
+def test_settings_out_of_range_are_an_input_error(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        DetectSettings(**wrong)

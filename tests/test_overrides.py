@@ -1,0 +1,53 @@
+"""Settings changed by name."""
+
+import pytest
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.training.overrides import override
+from kaggle_cryoet.training.presets import Recipe, training_preset
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return Recipe(training=training_preset("half").training)
+
+
+def test_fields_at_any_depth_are_changed_and_no_others(recipe: Recipe) -> None:
+    changes = [
+        "training.loss.name=focal",
+        "training.augmentation.mixup = 1",
+        "crops.shape_zyx=[64, 96, 128]",
+        "length.batch_size=8",
+        "training.validation.flips=2",
+        "training.validation.mixed_precision=false",
+    ]
+    changed = override(recipe, changes)
+    assert changed.training.loss.name == "focal"
+    assert changed.training.augmentation.mixup == 1.0
+    assert isinstance(changed.training.augmentation.mixup, float)
+    assert changed.crops.shape_zyx == (64, 96, 128)
+    assert changed.length.batch_size == 8
+    assert changed.training.validation.flips == 2
+    assert changed.training.validation.mixed_precision is False
+    assert changed.training.optimiser == recipe.training.optimiser
+    assert recipe == Recipe(training=training_preset("half").training)
+    assert override(recipe, []) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("training.loss.name", "expected NAME=VALUE"),
+        ("training.los.name=focal", "there is no 'los'; expected one of targets, loss"),
+        ("training.loss.name.x=1", "it has no fields"),
+        ("training.loss=focal", "expected a value like"),
+        ("length.epochs=many", "expected a value like 20"),
+        ("length.epochs=2.5", "expected a value like 20"),
+        ("length.epochs=true", "expected a value like 20"),
+        ("training.loss.name=hinge", "unknown loss"),
+        ("crops.scale=0.7", "less than a half"),
+    ],
+)
+def test_what_cannot_be_set_is_an_input_error(recipe: Recipe, change: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        override(recipe, [change])

@@ -1,0 +1,81 @@
+"""Where labelled tomograms are found, with what weights, and how they are kept."""
+
+import copy
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picks import Picks, write_copick
+from kaggle_cryoet.tomogram import Tomogram, write_tomogram
+from kaggle_cryoet.training.volumes import find_sources, load_labelled_volume, load_volumes
+
+SHAPE = (12, 14, 18)
+
+
+def write_run(root: Path, name: str, types: tuple[str, ...] = ("denoised",)) -> Path:
+    rng = np.random.default_rng(sum(map(ord, name)))
+    for tomogram_type in types:
+        path = root / "static" / "ExperimentRuns" / name / "VoxelSpacing10.000" / f"{tomogram_type}.zarr"
+        data = rng.normal(size=SHAPE).astype(np.float32)
+        write_tomogram(path, Tomogram(data=data, voxel_angstrom=10.0, name=name), levels=1)
+    picks = Picks(position_zyx_angstrom=np.array([[50.0, 60.0, 70.0]]), label=np.array([3]))
+    write_copick(root / "overlay" / "ExperimentRuns" / name / "Picks", picks, name)
+    return root
+
+
+def test_folders_have_weights_and_further_reconstructions_a_share(tmp_path: Path) -> None:
+    write_run(tmp_path / "real", "a", ("denoised", "wbp", "isonetcorrected"))
+    write_run(tmp_path / "real", "b")
+    write_run(tmp_path / "simulated", "c", ("denoised", "wbp"))
+    sources = find_sources([f"{tmp_path}/real@5", tmp_path / "simulated"], ("denoised", "wbp@0.3", "ctfdeconvolved"))
+    found = [(source.run.name, source.run.tomogram_path.stem, source.weight) for source in sources]
+    assert found == [
+        ("a", "denoised", 5.0),
+        ("a", "wbp", 1.5),
+        ("b", "denoised", 5.0),
+        ("c", "denoised", 1.0),
+        ("c", "wbp", pytest.approx(0.3)),
+    ]
+    assert len({source.run.picks_directory for source in sources}) == 3
+
+
+def test_a_folder_may_have_an_at_sign_in_its_name(tmp_path: Path) -> None:
+    write_run(tmp_path / "data@2", "a")
+    assert [source.weight for source in find_sources([tmp_path / "data@2"])] == [1.0]
+    assert [source.weight for source in find_sources([f"{tmp_path}/data@2@3"])] == [3.0]
+
+
+@pytest.mark.parametrize("weight", ["0", "-1", "inf", "nan"])
+def test_a_weight_that_is_not_positive_is_an_input_error(tmp_path: Path, weight: str) -> None:
+    write_run(tmp_path, "a")
+    with pytest.raises(InputError, match="positive weight"):
+        find_sources([f"{tmp_path}@{weight}"])
+
+
+def test_tomograms_beyond_the_memory_are_read_from_files_and_hold_the_same(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_run(tmp_path / "data", name)
+    sources = find_sources([tmp_path / "data"])
+    one_and_a_bit = 1.1 * 2 * np.prod(SHAPE) / 1e9
+    volumes = load_volumes(sources, memory_gb=one_and_a_bit, folder=tmp_path / "volumes")
+    assert [isinstance(volume.volume, np.memmap) for volume in volumes] == [False, False, True]
+    for source, volume in zip(sources, volumes, strict=True):
+        np.testing.assert_array_equal(volume.volume, load_labelled_volume(source.run).volume)
+        assert volume.volume.dtype == np.float16
+    with pytest.raises(InputError, match="must not be negative"):
+        load_volumes(sources, memory_gb=-1, folder=tmp_path)
+
+
+def test_a_mapped_volume_goes_to_another_process_as_the_place_of_its_file(tmp_path: Path) -> None:
+    write_run(tmp_path / "data", "a")
+    (volume,) = load_volumes(find_sources([tmp_path / "data"]), memory_gb=0, folder=tmp_path / "volumes")
+    sent = pickle.dumps(volume)
+    assert len(sent) < volume.volume.nbytes
+    there = pickle.loads(sent)
+    assert isinstance(there.volume, np.memmap)
+    np.testing.assert_array_equal(there.volume, volume.volume)
+    np.testing.assert_array_equal(there.picks.label, [3])
+    assert copy.deepcopy(volume) is volume

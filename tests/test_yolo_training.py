@@ -1,0 +1,294 @@
+"""Training a detector: what it is shown, what it begins with, what it leaves, and that it stays offline."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.store import load_yolo
+from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
+from kaggle_cryoet.particles import PARTICLE_NAMES
+from kaggle_cryoet.report.detector_curves import read_results
+from kaggle_cryoet.training.slice_boxes import parse_yolo_lines
+from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
+from kaggle_cryoet.training.yolo import train_yolo
+from kaggle_cryoet.training.yolo_images import SliceImages, jitter_levels
+from kaggle_cryoet.training.yolo_recipes import PRESETS, YoloRecipe, ultralytics_arguments
+from kaggle_cryoet.training.yolo_start import check_checkpoint, starting_weights
+from kaggle_cryoet.training.yolo_trainer import Float32Loss, local_ultralytics
+
+TINY = replace(PRESETS["ours"], batch_size=4, epochs=2, warmup_epochs=0.0)
+GUARD = Path(__file__).parent / "offline" / "guard.py"
+
+
+@pytest.fixture
+def slices(labelled_runs: Path, tmp_path: Path) -> Path:
+    """A folder with slices of 72 x 88 pixels of three runs."""
+    return write_slices([labelled_runs], tmp_path / "slices", settings=SliceSettings(every=8)).parent
+
+
+def images(slices: Path, part: str = "train", recipe: YoloRecipe = TINY, **changes) -> SliceImages:
+    from ultralytics.cfg import get_cfg
+
+    arguments = ultralytics_arguments(recipe, image_pixels=96, seed=0)
+    options = {
+        "img_path": str(slices / "images" / part),
+        "imgsz": 96,
+        "batch_size": 4,
+        "augment": part == "train",
+        "hyp": get_cfg(overrides=arguments),
+        "rect": False,
+        "stride": 32,
+        "task": "detect",
+        "data": {"names": dict(enumerate(PARTICLE_NAMES)), "channels": 3},
+        "jitter": None,
+        "circles": False,
+        **changes,
+    }
+    with local_ultralytics():
+        return SliceImages(**options)
+
+
+def still(recipe: YoloRecipe = TINY, **changes) -> YoloRecipe:
+    """A recipe that changes nothing."""
+    nothing = {"scale": 0.0, "translation": 0.0, "flip": 0.0, "flip_z": 0.0, "mosaic": 0.0, "jitter": False}
+    return replace(recipe, **{**nothing, **changes})
+
+
+# --- recipes ---
+
+
+def test_the_papers_preset_is_the_papers_recipe():
+    arguments = ultralytics_arguments(PRESETS["paper"], image_pixels=640, seed=8620)
+    expected = {"epochs": 100, "warmup_epochs": 10, "batch": 32, "imgsz": 640, "optimizer": "AdamW", "lr0": 3e-4}
+    expected |= {"seed": 8620, "degrees": 45, "shear": 5, "fliplr": 0.5, "flipud": 0.5}
+    assert {name: arguments[name] for name in expected} == expected
+    assert arguments["mixup"] > 0
+    assert arguments["copy_paste"] > 0
+
+
+@pytest.mark.parametrize("bad", [{"image_pixels": 100}, {"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}])
+def test_impossible_recipes_are_refused(bad):
+    with pytest.raises(InputError):
+        YoloRecipe(**bad)
+
+
+# --- images ---
+
+
+def test_images_come_at_their_own_scale_with_their_boxes_in_place(slices: Path):
+    for part, dataset in (("train", images(slices, recipe=still())), ("val", images(slices, "val"))):
+        for number, file in enumerate(dataset.im_files):
+            item = dataset[number]
+            image = cv2.imread(file)[..., ::-1].transpose(2, 0, 1)  # (3, y, x), red first
+            shown = item["img"].numpy()
+            assert shown.shape == (3, 96, 96)
+            top, left = 12, 4  # 72 x 88 in the middle of 96 x 96
+            np.testing.assert_array_equal(shown[:, top : top + 72, left : left + 88], image)
+            text = Path(file.replace("/images/", "/labels/").replace(".png", ".txt")).read_text()
+            expected = parse_yolo_lines(text, (72, 88))
+            assert item["cls"].flatten().tolist() == expected.label.tolist(), part
+            centre = item["bboxes"].numpy().reshape(-1, 4)[:, 1::-1] * 96
+            np.testing.assert_allclose(centre, expected.centre_yx + np.array([top, left]), atol=0.02)
+
+
+def test_an_image_larger_than_the_training_image_is_refused_and_not_shrunk(slices: Path):
+    with pytest.raises(InputError, match="smaller tiles"):
+        images(slices, imgsz=64)[0]
+
+
+def test_turned_circles_keep_tight_boxes(slices: Path):
+    recipe = still(rotation_degrees=45.0)
+    np.random.seed(0)  # noqa: NPY002 ultralytics draws from the global generators
+    import random
+
+    random.seed(0)
+    for circles, most in ((True, 1.03), (False, 1.42)):
+        dataset = images(slices, recipe=recipe, circles=circles)
+        ratios = []
+        for number, label in enumerate(dataset.labels):
+            inside = (np.abs(label["bboxes"][:, :2] - 0.5) < 0.2).all(1)  # turned, they stay in the image
+            if inside.sum() == len(label["bboxes"]) == 1:
+                before = (label["bboxes"][0, 2:] * [88, 72]).mean()
+                ratios += [float(box[2:].mean()) * 96 / before for _ in range(8) for box in dataset[number]["bboxes"]]
+        assert ratios
+        assert max(ratios) < most
+        assert circles == (max(ratios) < 1.1)
+
+
+def test_jitter_varies_about_the_median_and_keeps_plain_images_plain():
+    rng = np.random.default_rng(1)
+    plain = np.repeat(rng.normal(178, 25, (64, 80, 1)).clip(0, 255).astype(np.uint8), 3, axis=2)
+    changed = [jitter_levels(plain, 178.5, 25.5, np.random.default_rng(seed)) for seed in range(40)]
+    for image in changed:
+        assert image.dtype == np.uint8
+        np.testing.assert_array_equal(image[..., 0], image[..., 1])
+        np.testing.assert_array_equal(image[..., 0], image[..., 2])
+        assert abs(float(np.median(image)) - 178.5) < 0.25 * 25.5 + 4
+    spread = [float(image.std()) for image in changed]
+    assert min(spread) < 22
+    assert max(spread) > 28
+
+
+# --- the loss ---
+
+
+def test_the_loss_of_half_precision_answers_is_computed_in_float32():
+    from types import SimpleNamespace
+
+    from ultralytics.utils.loss import v8DetectionLoss
+
+    torch.manual_seed(0)
+    network = build_yolo(YoloSettings()).train()
+    network.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
+    batch = {
+        "img": torch.rand(2, 3, 64, 96),
+        "batch_idx": torch.tensor([0.0, 1.0]),
+        "cls": torch.tensor([[1.0], [4.0]]),
+        "bboxes": torch.tensor([[0.5, 0.5, 0.2, 0.3], [0.4, 0.6, 0.3, 0.2]]),
+    }
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        answer = network(batch["img"])
+        assert answer["scores"].dtype == torch.bfloat16
+        loss, _ = Float32Loss(network)(answer, batch)
+    assert loss.dtype == torch.float32
+    exact = {name: value.float() if isinstance(value, torch.Tensor) else value for name, value in answer.items()}
+    exact["feats"] = [feature.float() for feature in answer["feats"]]
+    expected, _ = v8DetectionLoss(network)(exact, batch)
+    torch.testing.assert_close(loss, expected)
+
+
+# --- what it begins with ---
+
+
+def save_pt(path: Path, network: torch.nn.Module) -> Path:
+    torch.save({"model": deepcopy(network).half(), "train_args": {}}, path)
+    return path
+
+
+def test_a_pt_file_gives_what_fits_whatever_its_classes(tmp_path: Path):
+    from ultralytics.nn.tasks import DetectionModel
+
+    description = dict(build_yolo(YoloSettings(size="s")).yaml) | {"nc": 80}
+    foreign = DetectionModel(description, ch=3, nc=80, verbose=False)
+    start = starting_weights(save_pt(tmp_path / "yolo11s.pt", foreign), None)
+    assert start.size == "s"
+    assert start.origin == "yolo11s.pt"
+    torch.testing.assert_close(start.weights["model.0.conv.weight"], foreign.model[0].conv.weight.half().float())
+    with pytest.raises(InputError, match="of size 's', expected 'n'"):
+        starting_weights(tmp_path / "yolo11s.pt", "n")
+
+
+def test_what_is_no_yolo11_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="does not exist"):
+        starting_weights(tmp_path / "yolo11n.pt", None)
+    (tmp_path / "broken.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(InputError, match="not a"):
+        starting_weights(tmp_path / "broken.pt", None)
+    with pytest.raises(InputError, match="unknown YOLO11 size"):
+        starting_weights(None, "q")
+
+
+def test_there_must_be_a_checkpoint_to_resume(tmp_path: Path, slices: Path):
+    with pytest.raises(InputError, match="no checkpoint to resume"):
+        train_yolo([slices], tmp_path / "run", resume=True, device="cpu")
+
+
+def test_bad_requests_are_refused_before_anything_is_written(tmp_path: Path, slices: Path, labelled_runs: Path):
+    for options, said in (
+        ({"preset": "theirs"}, "unknown preset"),
+        ({"seed": -1}, "must not be negative"),
+        ({"time_limit_seconds": 0.0}, "a time limit positive"),
+        ({"validation_directories": [labelled_runs]}, "nothing beside it"),
+    ):
+        with pytest.raises(InputError, match=said):
+            train_yolo([slices], tmp_path / "run", device="cpu", **options)
+    assert not (tmp_path / "run").exists()
+
+
+# --- training ---
+
+
+@pytest.mark.slow
+def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(slices: Path, tmp_path: Path):
+    torch.manual_seed(0)
+    start = tmp_path / "start.pt"
+    network = build_yolo(YoloSettings())
+    save_pt(start, network)
+    longer = replace(TINY, epochs=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ultralytics and of matplotlib
+        with pytest.raises(KeyboardInterrupt):
+            train_interrupted(slices, tmp_path / "run", start, longer)
+        rows = read_results(tmp_path / "run" / "training" / "results.csv")
+        assert [row["epoch"] for row in rows] == [1]
+        with pytest.raises(InputError, match="holds a training already"):
+            train_yolo([slices], tmp_path / "run", recipe=longer, device="cpu", progress=False)
+        with pytest.raises(InputError, match="with epochs = 3, got 2"):
+            check_checkpoint(tmp_path / "run" / "training" / "weights" / "last.pt", {"epochs": 2})
+        folder = train_yolo([slices], tmp_path / "run", recipe=longer, resume=True, device="cpu", progress=False)
+    rows = read_results(tmp_path / "run" / "training" / "results.csv")
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[0]["lr/pg0"] > rows[1]["lr/pg0"] > rows[2]["lr/pg0"] > 0  # the cosine goes on
+    model = load_yolo(folder)
+    assert model.thresholds == (0.25,) * 6
+    assert model.settings == YoloSettings()
+    assert model.provenance["started_from"] == "start.pt"
+    assert len(model.provenance["training_runs"]) == 2
+    assert set(model.provenance["validation"]) >= {"metrics/mAP50(B)", "metrics/mAP50-95(B)"}
+    moved = model.network.state_dict()["model.0.conv.weight"] - network.state_dict()["model.0.conv.weight"]
+    assert 0 < float(moved.abs().max()) < 0.1
+    record = {path.name for path in (folder / "training").iterdir()}
+    assert record >= {"results.csv", "results.png", "confusion_matrix_normalized.png"}
+    with pytest.raises(InputError, match="all 3 epochs are done"):
+        train_yolo([slices], tmp_path / "run", recipe=longer, resume=True, device="cpu", progress=False)
+
+
+def train_interrupted(slices: Path, output: Path, start: Path, recipe: YoloRecipe) -> None:
+    """Begin a training that is interrupted in its second epoch."""
+    from kaggle_cryoet.training.yolo_trainer import SliceTrainer
+
+    def interrupt(trainer: SliceTrainer) -> None:
+        if trainer.epoch == 1:
+            raise KeyboardInterrupt
+
+    original = SliceTrainer.set_model_attributes
+
+    def with_interruption(trainer: SliceTrainer) -> None:
+        original(trainer)
+        trainer.add_callback("on_train_batch_end", interrupt)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SliceTrainer, "set_model_attributes", with_interruption)
+        train_yolo([slices], output, recipe=recipe, start_from=start, device="cpu", progress=False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux")
+def test_the_command_trains_with_sockets_forbidden_and_without_a_home(slices: Path, tmp_path: Path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLO_")}
+    environment |= {"HOME": str(tmp_path / "nowhere"), "OMP_NUM_THREADS": "1", "ULTRALYTICS_API_KEY": "a-key"}
+    command = ["-m", "kaggle_cryoet", "train", "yolo", slices, "--output", tmp_path / "run", "--epochs", "1"]
+    done = subprocess.run(
+        [sys.executable, GUARD, sys.executable, *map(str, command), "--device", "cpu"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == f"model: {tmp_path / 'run' / 'yolo11'}\n"
+    description = json.loads((tmp_path / "run" / "yolo11" / "model.json").read_text())
+    assert description["kind"] == "yolo11"
+    assert (tmp_path / "run" / "training" / "val_batch0_pred.jpg").is_file()  # drawn with a font of its own
