@@ -1,1 +1,1 @@
-"""Time and memory beside a plain re-statement of the public notebook's U-Net half: `python -m benchmarks.run`."""
+"""Speed, cost and scores of the package beside a plain re-statement of the public YOLO + U-Net notebook."""

@@ -16,22 +16,6 @@ def main() -> None:
     """Measure one thing."""
 
 
-@main.command("random-model")
-@click.argument("folder", type=click.Path(path_type=Path))
-def random_model(folder: Path) -> None:
-    """Write a model of the shipped architecture with random weights into FOLDER."""
-    import torch
-
-    from kaggle_cryoet.models.store import UNetModel, save_unet
-    from kaggle_cryoet.models.unet3d import HALF, build_unet
-    from kaggle_cryoet.particles import PARTICLES
-
-    torch.manual_seed(0)
-    thresholds = (0.5,) * len(PARTICLES)
-    save_unet(folder, UNetModel(network=build_unet(HALF), settings=HALF, thresholds=thresholds, provenance={}))
-    click.echo(json.dumps({}))
-
-
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--runs", type=int, required=True)

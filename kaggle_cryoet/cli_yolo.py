@@ -1,5 +1,6 @@
 """The verbs of the command line that write slices and train a detector on them."""
 
+import os
 from pathlib import Path
 
 import click
@@ -76,6 +77,8 @@ def train_yolo(
     device: str,
 ) -> None:
     """Train a YOLO11 on the slices of the labelled runs in DATA_DIR..., or on a folder of slices."""
+    # before torch is loaded: threads that spin while they wait make training several times slower on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from kaggle_cryoet.training.yolo import train_yolo as run_training
 
     folder = run_training(

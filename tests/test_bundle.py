@@ -1,7 +1,9 @@
 """The bundle: what is in it, and that it installs only what it should, and only whole."""
 
+import base64
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,9 +15,11 @@ import pytest
 from kaggle_cryoet import __version__
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.kaggle import install
-from kaggle_cryoet.kaggle.bundle import locked_wheels, make_bundle
+from kaggle_cryoet.kaggle.bundle import DESCRIPTION, locked_wheels, make_bundle
 from kaggle_cryoet.kaggle.install import BundleError
-from kaggle_cryoet.kaggle.wheel import source_tree
+from kaggle_cryoet.kaggle.wheel import build_wheel, source_tree
+from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.submission import read_submission
 
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -112,12 +116,66 @@ def test_the_wheel_holds_the_package_with_its_weights_and_nothing_else(bundle: P
     package = source_tree() / "kaggle_cryoet"
     modules = {f"kaggle_cryoet/{path.relative_to(package).as_posix()}" for path in package.rglob("*.py")}
     assert {name for name in inside if name.endswith(".py")} == modules
-    weights = {"kaggle_cryoet/weights/unet3d/model.json", "kaggle_cryoet/weights/unet3d/weights.safetensors"}
-    assert {name for name in inside if "/weights/" in name} == weights
+    models = {path.name for path in (package / "weights").iterdir()}
+    for kind in models:  # every folder of weights, with what a model consists of and no record of its training
+        files = {"model.json"} if kind == "hybrid" else {"model.json", "weights.safetensors"}
+        assert {Path(name).name for name in inside if name.startswith(f"kaggle_cryoet/weights/{kind}/")} == files
+    assert {name.split("/")[2] for name in inside if name.startswith("kaggle_cryoet/weights/")} == models
     allowed = (".py", ".csv", "py.typed", "model.json", "weights.safetensors")
     assert all(name.endswith(allowed) for name in inside)
     assert not any(part in name for name in names for part in ("__pycache__", "test", ".nbi", ".nbc"))
     assert f"Version: {__version__}" in metadata.splitlines()
+
+
+def test_the_wheels_metadata_is_valid_and_its_record_is_true(bundle: Path) -> None:
+    """What `twine check` looks at, and the hashes by which pip knows the files."""
+    from packaging.metadata import Metadata
+    from packaging.utils import parse_wheel_filename
+
+    path = next(bundle.glob("kaggle_cryoet-*.whl"))
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    info = f"kaggle_cryoet-{__version__}.dist-info"
+    metadata = Metadata.from_email(content[f"{info}/METADATA"], validate=True)
+    assert parse_wheel_filename(path.name)[:2] == (metadata.name.replace("_", "-"), metadata.version)
+    assert metadata.description_content_type == "text/markdown"
+    assert metadata.description is not None
+    assert metadata.description.startswith("# kaggle_cryoet")
+    assert metadata.license_expression == "MIT"
+    assert metadata.summary
+    record = dict(line.rsplit(",", 2)[:2] for line in content[f"{info}/RECORD"].decode().splitlines())
+    assert set(record) == set(content)
+    for name, data in content.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        assert record[name] == ("" if name.endswith("/RECORD") else f"sha256={digest}")
+
+
+def test_models_of_all_kinds_are_put_into_the_wheel(model: Path, tmp_path: Path) -> None:
+    import torch
+
+    from kaggle_cryoet.models.hybrid import FEATURES, HybridModel
+    from kaggle_cryoet.models.store import YoloModel, save_hybrid, save_yolo
+    from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
+
+    torch.manual_seed(5)
+    weights, thresholds, settings = tmp_path / "weights", (0.2,) * 6, YoloSettings()
+    shutil.copytree(model, weights / "unet3d")
+    yolo = YoloModel(network=build_yolo(settings), settings=settings, thresholds=thresholds, provenance={})
+    save_yolo(weights / "yolo11", yolo)
+    (weights / "yolo11" / "training").mkdir()
+    (weights / "yolo11" / "training" / "results.csv").write_text("epoch,loss\n")
+    row = (0.0,) * (len(FEATURES) + 1)
+    save_hybrid(weights / "hybrid", HybridModel(coefficients=(row,) * 6, thresholds=thresholds, provenance={}))
+    with zipfile.ZipFile(build_wheel(source_tree(), tmp_path, weights)) as archive:
+        for path in weights.glob("*/*.*"):
+            name = f"kaggle_cryoet/weights/{path.relative_to(weights).as_posix()}"
+            assert archive.read(name) == path.read_bytes()
+        assert not any("/training/results" in name for name in archive.namelist())
+    only = tmp_path / "detector-of-mine"
+    (weights / "yolo11").rename(only)
+    (only / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=r"weights/yolo11/weights\.safetensors: not a whole safetensors file"):
+        build_wheel(source_tree(), tmp_path, only)
 
 
 def test_the_same_tree_gives_the_same_bundle_and_an_earlier_one_is_made_anew_and_the_tree_is_left_alone(
@@ -175,7 +233,40 @@ def test_the_lock_of_the_package_replaces_nothing_that_kaggle_has() -> None:
     lock = (source_tree() / "wheels" / "requirements.txt").read_text()
     names = {line.split("==")[0] for line in lock.splitlines() if "==" in line}
     assert {"zarr", "numcodecs", "lightning", "monai", "mrcfile", "connected-components-3d"} <= names
+    for name in names:  # each with its licence where the dataset is described, and explained
+        assert name in DESCRIPTION
+        assert f"| {name} " in (source_tree() / "wheels" / "README.md").read_text()
     assert not names & {"torch", "torchvision", "numpy", "pandas", "scipy", "numba", "matplotlib", "pytorch-lightning"}
+
+
+def test_of_the_requirements_of_ultralytics_the_detector_does_without_those_that_are_not_brought_along() -> None:
+    absent = ("polars", "thop", "ultralytics_thop", "ultralytics_platform", "pynvml")
+    script = (
+        f"import sys\nsys.modules.update(dict.fromkeys({absent!r}))\n"
+        "import torch\n"
+        "from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo\n"
+        "from kaggle_cryoet.picking.detect import prepare\n"
+        "prepare(build_yolo(YoloSettings()), torch.device('cpu'))\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_what_modules_write_when_they_are_tried_is_gone_and_they_are_told_to_stay_off_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = tmp_path / "note"
+    (tmp_path / "writer.py").write_text(
+        "import os\nfrom pathlib import Path\n"
+        "Path(os.environ['YOLO_CONFIG_DIR'], 'settings.json').write_text('{}')\n"
+        f"Path({str(note)!r}).write_text(os.environ['YOLO_CONFIG_DIR'] + ' ' + os.environ['YOLO_OFFLINE'])\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    install._import(["writer"])
+    folder, offline = note.read_text().split()
+    assert not Path(folder).exists()
+    assert offline == "true"
+    with pytest.raises(BundleError, match=r"installed, but not to be imported: ModuleNotFoundError.*absent_module"):
+        install._import(["writer", "absent_module"])
 
 
 def spoil(change: Callable[[Path], object], bundle: Path, tmp_path: Path) -> Path:
@@ -254,7 +345,7 @@ def test_a_version_that_changes_is_noticed(bundle: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-def test_the_wheel_is_installed_by_pip_and_its_command_works(bundle: Path, tmp_path: Path) -> None:
+def test_the_wheel_is_installed_by_pip_and_its_command_picks(bundle: Path, labelled_runs: Path, tmp_path: Path) -> None:
     wheel = next(bundle.glob("kaggle_cryoet-*.whl"))
     pip = [
         sys.executable,
@@ -269,15 +360,23 @@ def test_the_wheel_is_installed_by_pip_and_its_command_works(bundle: Path, tmp_p
     ]
     subprocess.run([*pip, str(wheel)], check=True)
     script = "import kaggle_cryoet, kaggle_cryoet.cli as cli, sys; print(kaggle_cryoet.__file__); cli.main()"
-    found = subprocess.run(
-        [sys.executable, "-c", script, "--version"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"},
-        cwd=tmp_path,
-    ).stdout.splitlines()
-    assert found == [str(tmp_path / "site" / "kaggle_cryoet" / "__init__.py"), f"kaggle-cryoet, version {__version__}"]
+
+    def command(*arguments: object) -> list[str]:
+        return subprocess.run(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"},
+            cwd=tmp_path,
+        ).stdout.splitlines()
+
+    place = str(tmp_path / "site" / "kaggle_cryoet" / "__init__.py")
+    assert command("--version") == [place, f"kaggle-cryoet, version {__version__}"]
+    said = command("predict", labelled_runs, "--branch", "unet", "--device", "cpu")  # with the weights inside
+    assert said[0] == place
+    assert "in 3 tomograms: submission.csv" in said[-1]
+    assert set(read_submission(tmp_path / "submission.csv")) <= {run.name for run in find_runs(labelled_runs)}
 
 
 def test_the_installer_stands_alone(bundle: Path, tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from test_volumes import write_run
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.training.data import DataSettings, load_split
-from test_volumes import write_run
 
 
 def names_of(tmp_path: Path, *directories: Path, validation: tuple[Path, ...] = (), **settings: object) -> tuple:

@@ -1,6 +1,5 @@
 """Boxes in slices: the same as ultralytics' own decoding and suppression give, whatever the batch."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,82 +12,92 @@ from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking import boxes, detect
 from kaggle_cryoet.picking.boxes import best_of_overlapping, complete_at_borders, decode
-from kaggle_cryoet.picking.detect import FILL_LEVEL, DetectSettings
-from kaggle_cryoet.picking.slices import slice_image, to_levels
+from kaggle_cryoet.picking.detect import DetectSettings
 
 CPU = torch.device("cpu")
 EXACT = DetectSettings(mixed_precision=False, least_confidence=0.3, batch_size=2)
 
 
-@pytest.fixture(scope="module")
+class DarkPatches(torch.nn.Module):
+    """Stands in for a detector: a patch of 8 x 8 pixels is sure by its darkness; a class is a channel, or two."""
+
+    stride = torch.tensor([8.0])
+
+    def is_fused(self) -> bool:
+        return True
+
+    def forward(self, images: torch.Tensor) -> tuple[None, dict[str, Any]]:
+        level = torch.nn.functional.avg_pool2d(images.float(), 8)  # (batch, 3, y / 8, x / 8)
+        scores = 40 * (0.5 - torch.cat([level, level.roll(1, dims=1) + 0.02], dim=1))
+        logits = torch.full((len(images), 4, 16, *level.shape[2:]), -99.0)
+        for edge, bin in enumerate((1, 2, 1, 0)):
+            logits[:, edge, bin] = 0.0
+        return None, {"scores": scores.flatten(2), "boxes": logits.reshape(len(images), 64, -1), "feats": [level]}
+
+
+@pytest.fixture
 def network() -> torch.nn.Module:
-    """An untrained detector whose scores and boxes vary as those of a trained one."""
-    torch.manual_seed(0)
-    network = build_yolo(YoloSettings()).train()
-    for norm in network.modules():
-        if isinstance(norm, torch.nn.BatchNorm2d):
-            norm.momentum = 1.0
-    images = torch.rand(4, 3, 64, 96)
-    head: Any = network.model[-1]  # type: ignore[index, operator, union-attr]
-    last = {"scores": [branch[-1] for branch in head.cv3], "boxes": [branch[-1] for branch in head.cv2]}
-    with torch.no_grad():
-        network(images)  # norms that have seen data
-        for convolutions in last.values():
-            for convolution in convolutions:
-                convolution.weight.normal_()
-                convolution.bias.fill_(0)
-        raw = network.eval()(images)[1]
-        for name, convolutions in last.items():
-            for convolution in convolutions:
-                convolution.weight.div_(raw[name].std())
-        for convolution in last["scores"]:
-            convolution.bias.fill_(-1.5)
-    return network
+    return DarkPatches()
 
 
 @pytest.fixture(scope="module")
 def noise() -> NDArray[np.float32]:
-    return np.random.default_rng(5).normal(-1, 2, size=(5, 50, 90)).astype(np.float32)
+    """`(5, 50, 90)`: patches of 8 x 8 voxels, of which some are dark enough to be seen."""
+    patches = np.random.default_rng(5).normal(-0.5, 2, size=(5, 7, 12))
+    return patches.repeat(8, axis=1).repeat(8, axis=2)[:, :50, :90].astype(np.float32)
 
 
-def by_ultralytics(
-    network: torch.nn.Module, volume: NDArray[np.float32], settings: DetectSettings
-) -> Iterator[NDArray[np.float64]]:
-    """For each slice `(n, 6)` x0, y0, x1, y1, confidence, class, by the network unfused and ultralytics' functions."""
+def test_boxes_are_those_of_ultralytics() -> None:
     from ultralytics.utils.nms import non_max_suppression
 
-    levels = to_levels(volume, YoloSettings())
-    for z in range(len(volume)):
-        image = np.full((3, 64, 96), FILL_LEVEL, dtype=np.uint8)
-        image[:, :50, :90] = slice_image(levels, z, YoloSettings())
-        with torch.inference_mode():
-            answer = network(torch.from_numpy(image)[None].float() / 255)[0].clone()
-        found = non_max_suppression(
-            answer, settings.least_confidence, settings.most_iou, multi_label=True, max_det=10_000, max_time_img=10
-        )
-        yield found[0].double().numpy()
+    torch.manual_seed(2)
+    head: Any = build_yolo(YoloSettings()).eval().model[-1]  # type: ignore[index, operator, union-attr]
+    maps = [torch.zeros(2, 4, 64 // stride, 96 // stride) for stride in (8, 16, 32)]
+    anchors = sum(m.shape[2] * m.shape[3] for m in maps)
+    scores, distances = torch.randn(2, 6, anchors) - 1, 2 * torch.randn(2, 64, anchors)
+    answer = head._inference({"scores": scores, "boxes": distances, "feats": maps})
+    found = decode(scores, distances, maps, [8, 16, 32], 0.3)
+    kept = best_of_overlapping(found.image * 6 + found.label, found.confidence, found.corners, 0.4)
+    expected = non_max_suppression(answer, 0.3, 0.4, multi_label=True, max_det=10_000, max_time_img=10)
+    for image, rows in enumerate(expected):
+        here = kept[found.image[kept] == image]
+        ours = np.column_stack([found.corners, found.confidence, found.label])[here]
+        order = np.lexsort((-rows[:, 4], rows[:, 5]))
+        assert 50 < len(here) < (found.image == image).sum()
+        np.testing.assert_allclose(ours, rows[order], atol=1e-3)
 
 
-def test_boxes_are_those_of_ultralytics(network: torch.nn.Module, noise: NDArray[np.float32]) -> None:
-    found = detect.detect(network, noise, EXACT, YoloSettings(), CPU)
-    assert found.slices.tolist() == [0, 1, 2, 3, 4]
-    count = 0
-    for z, expected in enumerate(by_ultralytics(network, noise, EXACT)):
-        whole = complete_at_borders(expected[:, :4], (50, 90))
-        centre = (whole[:, :2] + whole[:, 2:]) / 2 - 0.5
-        inside = ((centre > -0.5) & (centre < [89.5, 49.5])).all(axis=1)
-        rows = np.column_stack(
-            [expected[:, 5], centre[:, ::-1], (whole[:, 2:] - whole[:, :2])[:, ::-1], expected[:, 4]]
-        )
-        rows = rows[inside]
-        here = found.index_zyx[:, 0] == z
-        ours = np.column_stack([found.label, found.index_zyx[:, 1:], found.diameter_voxels, found.confidence])[here]
-        assert len(ours) == len(rows)
-        order, other = np.lexsort(ours.T[::-1].round(3)), np.lexsort(rows.T[::-1].round(3))
-        np.testing.assert_allclose(ours[order], rows[other], atol=5e-3)
-        count += len(ours)
-    assert count > 50
-    assert len(np.unique(found.label)) > 2
+def test_a_prepared_network_answers_as_before_and_the_given_one_is_left_as_it_is() -> None:
+    torch.manual_seed(3)
+    network = build_yolo(YoloSettings()).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    prepared = detect.prepare(network, CPU)
+    assert detect.prepare(prepared, CPU) is prepared
+    image = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        (boxes, raw), (expected, _) = prepared(image), network(image)
+    torch.testing.assert_close(boxes, expected, rtol=1e-3, atol=1e-3)
+    own = decode(raw["scores"], raw["boxes"], raw["feats"], prepared.stride.int().tolist(), 1e-6)  # type: ignore[operator]
+    rows = expected[0, :, (expected[0, 4:] > 1e-6).any(dim=0)]
+    assert len(own.label) == (expected[0, 4:] > 1e-6).sum() > 100
+    centre = (own.corners[:, :2] + own.corners[:, 2:]) / 2
+    np.testing.assert_allclose(np.unique(centre.round(1)), np.unique(rows[:2].numpy().round(1)), atol=0.2)
+    assert list(network.state_dict()) == list(before)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_dark_patch_is_found_where_it_is(network: torch.nn.Module) -> None:
+    volume = np.full((7, 50, 90), 3.0, dtype=np.float32)
+    volume[4, 16:24, 40:48] = -7.0
+    found = detect.detect(network, volume, EXACT, YoloSettings(neighbour_voxels=2), CPU)
+    # channels are the slices below, at and above: classes 0, 1, 2, and once more, in the order 2, 0, 1, classes 3, 4, 5
+    shown = sorted(zip(found.index_zyx[:, 0].astype(int).tolist(), found.label.tolist(), strict=True))
+    assert shown == [(2, 2), (2, 3), (4, 1), (4, 5), (6, 0), (6, 4)]
+    x, y = 44, 20  # in pixels; the box reaches 8 to the left, 16 up, 8 to the right, not down
+    np.testing.assert_allclose(found.index_zyx[:, 1], (y - 16 + y) / 2 - 0.5)
+    np.testing.assert_allclose(found.index_zyx[:, 2], x - 0.5)
+    np.testing.assert_allclose(found.diameter_voxels, [[16, 16]] * len(found))
 
 
 def test_the_size_of_the_batch_makes_no_difference(network: torch.nn.Module, noise: NDArray[np.float32]) -> None:
@@ -99,20 +108,6 @@ def test_the_size_of_the_batch_makes_no_difference(network: torch.nn.Module, noi
     assert done == [(2, 5), (4, 5), (5, 5)]
     np.testing.assert_array_equal(one.label, other.label)
     np.testing.assert_allclose(one.index_zyx, other.index_zyx, atol=1e-3)
-
-
-def test_the_network_is_left_as_it_is_and_a_prepared_one_answers_alike(
-    network: torch.nn.Module, noise: NDArray[np.float32]
-) -> None:
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    prepared = detect.prepare(network, CPU)
-    assert detect.prepare(prepared, CPU) is prepared
-    one = detect.detect(network, noise[:2], EXACT, YoloSettings(), CPU)
-    other = detect.detect(prepared, noise[:2], EXACT, YoloSettings(), CPU)
-    np.testing.assert_array_equal(one.index_zyx, other.index_zyx)
-    assert list(network.state_dict()) == list(before)
-    for name, value in network.state_dict().items():
-        assert torch.equal(value, before[name])
 
 
 def test_every_third_slice_is_looked_at_from_the_middle_of_what_is_left_over(
@@ -128,7 +123,7 @@ def test_every_third_slice_is_looked_at_from_the_middle_of_what_is_left_over(
 
 def test_a_detector_that_sees_nothing_gives_an_empty_answer_for_one_slice_as_for_many() -> None:
     torch.manual_seed(1)
-    blind = build_yolo(YoloSettings())
+    blind = detect.prepare(build_yolo(YoloSettings()), CPU)
     for depth in (1, 3):
         found = detect.detect(blind, np.zeros((depth, 20, 40), dtype=np.float32), DetectSettings(), YoloSettings(), CPU)
         assert len(found) == 0

@@ -1,5 +1,7 @@
 """Inputs in old and new places, weights of other notebooks, caches, and running the command."""
 
+import errno
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.kaggle.environment import CACHES, COMPETITION, SHIPPED_MODEL, KaggleEnvironment
+from kaggle_cryoet.kaggle.environment import CACHES, COMPETITION, SHIPPED_WEIGHTS, KaggleEnvironment
+from kaggle_cryoet.picking.branches import MODELS
 
 
 @pytest.fixture
@@ -19,9 +22,9 @@ def kaggle(tmp_path: Path) -> KaggleEnvironment:
     return KaggleEnvironment(root=tmp_path, devices=tmp_path / "dev")
 
 
-def place_model(folder: Path) -> Path:
+def place_model(folder: Path, kind: str = "unet3d") -> Path:
     folder.mkdir(parents=True)
-    (folder / "model.json").write_text("{}")
+    (folder / "model.json").write_text(json.dumps({"kind": kind}))
     return folder
 
 
@@ -60,7 +63,7 @@ def test_without_weights_among_the_inputs_the_packages_own_are_taken(kaggle: Kag
     place_model(kaggle.input / COMPETITION / "train")
     place_model(kaggle.input / "datasets" / "ada" / "volume.zarr" / "unet3d")
     place_model(kaggle.input / "datasets" / "ada" / "slug" / "a" / "b" / "c" / "unet3d")
-    assert kaggle.weights == SHIPPED_MODEL
+    assert kaggle.weights == SHIPPED_WEIGHTS
 
 
 def test_of_two_models_none_is_taken_silently(kaggle: KaggleEnvironment) -> None:
@@ -68,6 +71,41 @@ def test_of_two_models_none_is_taken_silently(kaggle: KaggleEnvironment) -> None
         place_model(kaggle.input / name / "unet3d")
     with pytest.raises(InputError, match="2 models are attached"):
         _ = kaggle.weights
+    (kaggle.input / "other" / "unet3d").rename(kaggle.input / "one" / "my-own")  # side by side, under another name
+    with pytest.raises(InputError, match="2 models are attached, expected one, or unet3d, yolo11, hybrid in one"):
+        _ = kaggle.weights
+
+
+@pytest.mark.parametrize(
+    ("kinds", "branch"),
+    [
+        (("unet3d",), "unet"),
+        (("yolo11",), "yolo"),
+        (("unet3d", "yolo11"), "unet"),
+        (("unet3d", "yolo11", "hybrid"), "hybrid"),
+    ],
+)
+def test_models_that_lie_side_by_side_are_taken_together_and_the_branch_is_what_they_suffice_for(
+    kaggle: KaggleEnvironment, kinds: tuple[str, ...], branch: str
+) -> None:
+    folder = kaggle.input / "datasets" / "ada" / "mine"
+    for kind in kinds:
+        place_model(folder / kind, kind)
+    assert kaggle.weights == (folder if len(kinds) > 1 else folder / kinds[0])
+    assert kaggle.branch == branch
+    assert kaggle.unet == (folder / "unet3d" if "unet3d" in kinds else folder / "yolo11")
+
+
+def test_the_branch_of_a_model_under_another_name_or_that_cannot_be_read_is_found(kaggle: KaggleEnvironment) -> None:
+    model = place_model(kaggle.input / "my-detector", "yolo11")
+    assert kaggle.branch == "yolo"
+    (model / "model.json").write_text("{")  # the command will say so
+    assert kaggle.branch == "unet"
+
+
+def test_the_packages_own_models_suffice_for_a_branch(kaggle: KaggleEnvironment) -> None:
+    models = {path.name for path in SHIPPED_WEIGHTS.iterdir()}
+    assert set(MODELS[kaggle.branch]) <= models
 
 
 def test_the_lack_of_a_gpu_is_noted_loudly(kaggle: KaggleEnvironment) -> None:
@@ -136,6 +174,18 @@ def test_a_file_in_place_of_the_working_folder_is_said(kaggle: KaggleEnvironment
     kaggle.working.rmdir()
     kaggle.working.touch()
     with pytest.raises(InputError, match="cannot be written to"):
+        list(kaggle.run("predict"))
+
+
+def test_a_full_working_folder_is_said_before_anything_is_run(
+    kaggle: KaggleEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    monkeypatch.setattr(subprocess, "Popen", lambda *arguments, **options: pytest.fail("must not run"))
+    with pytest.raises(InputError, match=r"working: cannot be written to \(No space left on device\)"):
         list(kaggle.run("predict"))
 
 

@@ -1,6 +1,8 @@
 """The kernels: their metadata, that notebooks are the scripts, and that the scripts do what they should."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from importlib import util
@@ -73,7 +75,9 @@ def stand_in(script: str, root: Path, labelled_runs: Path, *, bundle: str, compe
     assert text.count('"/kaggle/input"') == 1
     assert text.count("KaggleEnvironment()") == 1
     text = text.replace('"/kaggle/input"', repr(str(root / "input")))
-    text = text.replace("KaggleEnvironment()", f"KaggleEnvironment(root=Path({str(root)!r}))")
+    text = text.replace(
+        "KaggleEnvironment()", f"KaggleEnvironment(root=Path({str(root)!r}), devices=Path({str(root)!r}))"
+    )
     path = root / f"{script}.py"
     path.write_text(text)
     return path
@@ -101,20 +105,59 @@ def test_predict_picks_the_test_tomograms_with_the_attached_weights(
     done = run(script)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "installed from kaggle-cryoet" in done.stdout
-    assert f"weights: {root / 'input' / weights}" in done.stdout
+    assert f"weights: {root / 'input' / weights} branch: unet" in done.stdout
+    assert "NO GPU IS ATTACHED" in done.stdout
     assert set(read_submission(root / "working" / "submission.csv")) == {run.name for run in find_runs(labelled_runs)}
     assert [path.name for path in (root / "working").iterdir()] == ["submission.csv"]
 
 
-def test_a_kernel_without_the_dataset_says_so(labelled_runs: Path, tmp_path: Path) -> None:
-    script = stand_in("finetune", tmp_path / "kaggle", labelled_runs, bundle="datasets/too/deep/kaggle", competition="")
+def test_a_kernel_with_weights_that_were_cut_off_says_so_and_leaves_nothing(
+    labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "kaggle"
+    script = stand_in("predict", root, labelled_runs, bundle="kaggle-cryoet", competition=COMPETITION)
+    weights = small_model.rename(root / "input" / "my-weights") / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    done = run(script)
+    assert done.returncode != 0
+    assert "weights.safetensors: not a whole safetensors file" in done.stdout
+    assert "predict ended with status 2; its last lines say why" in done.stderr.splitlines()[-1]
+    assert list((root / "working").iterdir()) == []
+
+
+def test_a_kernel_that_was_killed_goes_on_when_it_is_started_again(
+    labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "kaggle"
+    script = stand_in("predict", root, labelled_runs, bundle="kaggle-cryoet", competition=COMPETITION)
+    small_model.rename(root / "input" / "my-weights")
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "1/3" in line:
+                os.killpg(process.pid, signal.SIGKILL)
+    left = read_submission(root / "working" / "submission.csv")
+    assert 1 <= len(left) < 3
+    again = run(script)
+    assert again.returncode == 0, again.stdout + again.stderr
+    bars = [line for line in again.stdout.splitlines() if line.startswith("picking")]
+    assert " 0/3" not in bars[0]
+    assert set(read_submission(root / "working" / "submission.csv")) == {run.name for run in find_runs(labelled_runs)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kernel_without_the_dataset_says_so(labelled_runs: Path, tmp_path: Path, name: str) -> None:
+    script = stand_in(name, tmp_path / "kaggle", labelled_runs, bundle="datasets/too/deep/kaggle", competition="")
     done = run(script)
     assert done.returncode != 0
     assert "the dataset kaggle-cryoet is not attached" in done.stderr.splitlines()[-1]
 
 
-def test_a_kernel_without_the_competition_says_so(labelled_runs: Path, tmp_path: Path) -> None:
-    script = stand_in("finetune", tmp_path / "kaggle", labelled_runs, bundle="kaggle-cryoet", competition="")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kernel_without_the_competition_says_so(labelled_runs: Path, tmp_path: Path, name: str) -> None:
+    script = stand_in(name, tmp_path / "kaggle", labelled_runs, bundle="kaggle-cryoet", competition="")
     done = run(script)
     assert done.returncode != 0
     assert "the competition's data is not attached" in done.stderr.splitlines()[-1]

@@ -221,7 +221,8 @@ def test_planted_detections_are_drawn_and_counted(
     pictures = []
     for name, options in (("without.png", {}), ("with.png", {"picks_directory": tmp_path / "Picks", "z": 98})):
         count = look_at_image(image, output=tmp_path / name, weights=weights, **options)
-        pictures.append(np.asarray(Image.open(tmp_path / name).convert("RGB")))
+        with Image.open(tmp_path / name) as picture:
+            pictures.append(np.asarray(picture.convert("RGB")))
     assert count.shown_is_hit is not None
     assert count.shown_is_hit.tolist() == [True, False]
     assert count.found_is_false.tolist() == [False, True]
@@ -251,7 +252,8 @@ def test_the_command_prints_the_table_and_writes_the_picture(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split() == ["particle", "detected", "shown", "hit", "missed", "false"]
     assert done.stdout.splitlines()[-1] == "picture: slice-look.png"
-    assert Image.open(tmp_path / "slice-look.png").size[0] == 1260
+    with Image.open(tmp_path / "slice-look.png") as picture:
+        assert picture.size[0] == 1260
 
 
 @pytest.mark.parametrize(

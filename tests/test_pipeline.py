@@ -199,34 +199,46 @@ def test_no_tomogram_is_begun_after_the_deadline(labelled_runs: Path, small_mode
     assert list(pick_runs(runs, small_model, settings=PickSettings(), devices=[CPU], deadline=late)) == []
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, which stands still but for what a test adds to it."""
+    now = [1000.0]
+    monkeypatch.setattr(pipeline.time, "monotonic", lambda: now[0])
+    return now
+
+
 def test_a_tomogram_is_not_begun_if_the_longest_before_it_would_not_have_fitted(
-    labelled_runs: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
+    labelled_runs: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch, clock: list[float]
 ) -> None:
     def slow(*arguments: object, **options: object) -> ScoreGrid:
-        time.sleep(0.6)
+        clock[0] += 0.6
         return ScoreGrid(score=np.zeros((6, 20, 36, 44), dtype=np.float32), stride=2)
 
     monkeypatch.setattr(pickers, "segment", slow)
     runs = find_runs(labelled_runs)
-    deadline = time.monotonic() + 1.0
+    deadline = clock[0] + 1.0
     outcomes = list(pick_runs(runs, small_model, settings=PickSettings(), devices=[CPU], deadline=deadline))
     assert [outcome.run for outcome in outcomes] == [runs[0].name]
 
 
 def test_flips_are_saved_when_the_forecast_is_beyond_the_deadline_so_that_no_tomogram_is_lost(
-    labelled_runs: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    labelled_runs: Path,
+    small_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    clock: list[float],
 ) -> None:
     used = []
 
     def takes_a_tenth_of_a_second_per_flip(*arguments: Any, settings: SegmentSettings, **options: Any) -> ScoreGrid:
         used.append(settings.flips)
-        time.sleep(0.1 * settings.flips)
+        clock[0] += 0.1 * settings.flips
         return ScoreGrid(score=np.zeros((6, 20, 36, 44), dtype=np.float32), stride=2)
 
     monkeypatch.setattr(pickers, "segment", takes_a_tenth_of_a_second_per_flip)
     runs = [replace(run, name=f"{run.name} {n}") for n in range(2) for run in find_runs(labelled_runs)]
     wished = PickSettings(segment=SegmentSettings(flips=8))
-    outcomes = list(pick_runs(runs, small_model, settings=wished, devices=[CPU], deadline=time.monotonic() + 3.0))
+    outcomes = list(pick_runs(runs, small_model, settings=wished, devices=[CPU], deadline=clock[0] + 3.0))
     assert [outcome.picks is not None for outcome in outcomes] == [True] * 6
     assert used[0] == 8
     assert used[1] < 8

@@ -8,8 +8,23 @@ import torch
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models import store
-from kaggle_cryoet.models.store import DESCRIPTION_FILE, WEIGHTS_FILE, UNetModel, load_unet, save_unet
+from kaggle_cryoet.models.folder import weights_digest
+from kaggle_cryoet.models.hybrid import HybridModel
+from kaggle_cryoet.models.store import (
+    DESCRIPTION_FILE,
+    TRAINING_FOLDER,
+    WEIGHTS_FILE,
+    UNetModel,
+    YoloModel,
+    load_hybrid,
+    load_unet,
+    load_yolo,
+    save_hybrid,
+    save_unet,
+    save_yolo,
+)
 from kaggle_cryoet.models.unet3d import UNetSettings, build_unet
+from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.particles import PARTICLE_NAMES
 
 SETTINGS = UNetSettings(channels=(4, 6))
@@ -180,3 +195,58 @@ def test_there_is_one_threshold_for_each_particle(tmp_path):
         save_unet(tmp_path / "model", UNetModel(**{**vars(model), "thresholds": (0.5,) * 5}))
     assert list(tmp_path.iterdir()) == []
     assert store.FORMAT == 1
+
+
+def test_a_yolo_comes_back_from_its_folder_within_half_precision_and_in_its_order_of_classes(tmp_path):
+    settings = YoloSettings(neighbour_voxels=3, darkest=-5.0)
+    torch.manual_seed(6)
+    network = build_yolo(settings)
+    save_yolo(
+        tmp_path / "yolo", YoloModel(network=network, settings=settings, thresholds=THRESHOLDS, provenance={"seed": 6})
+    )
+    loaded = load_yolo(tmp_path / "yolo")
+    assert (loaded.settings, loaded.thresholds, loaded.provenance) == (settings, THRESHOLDS, {"seed": 6})
+    for name, expected in network.state_dict().items():
+        value = loaded.network.state_dict()[name]
+        np.testing.assert_allclose(value, expected.detach(), rtol=2**-11, atol=2**-24, err_msg=name)
+    assert json.loads((tmp_path / "yolo" / DESCRIPTION_FILE).read_text())["classes"] == list(PARTICLE_NAMES)
+    save_yolo(tmp_path / "small", YoloModel(**{**vars(loaded), "network": torch.nn.Linear(2, 3)}))
+    with pytest.raises(InputError, match="do not fit"):
+        load_yolo(tmp_path / "small")
+    with pytest.raises(InputError, match="format and kind are"):
+        load_unet(tmp_path / "yolo")
+
+
+@pytest.mark.parametrize("wrong", [{"size": "q"}, {"colour": 3}, {"darkest": "deep"}])
+def test_settings_that_no_yolo_has_are_an_input_error(tmp_path, wrong):
+    model = YoloModel(network=torch.nn.Linear(2, 3), settings=YoloSettings(), thresholds=THRESHOLDS, provenance={})
+    save_yolo(tmp_path / "yolo", model)
+    change_description(tmp_path / "yolo", lambda description: description["settings"].update(wrong))
+    with pytest.raises(InputError, match=DESCRIPTION_FILE):
+        load_yolo(tmp_path / "yolo")
+
+
+def test_a_hybrid_comes_back_from_its_folder_as_it_was(tmp_path):
+    rows = tuple(tuple(0.1 * i + 0.01 * j for j in range(5)) for i in range(6))
+    save_hybrid(tmp_path / "hybrid", HybridModel(coefficients=rows, thresholds=THRESHOLDS, provenance={"runs": ["a"]}))
+    assert [path.name for path in (tmp_path / "hybrid").iterdir()] == [DESCRIPTION_FILE]
+    loaded = load_hybrid(tmp_path / "hybrid")
+    assert (loaded.coefficients, loaded.thresholds, loaded.provenance) == (rows, THRESHOLDS, {"runs": ["a"]})
+    change_description(tmp_path / "hybrid", lambda description: description["coefficients"].update(ribosome=[1.0]))
+    with pytest.raises(InputError, match=r"model\.json.*coefficients"):
+        load_hybrid(tmp_path / "hybrid")
+
+
+def test_the_record_of_a_training_stays_when_the_model_is_replaced(saved):
+    (saved / TRAINING_FOLDER).mkdir()
+    (saved / TRAINING_FOLDER / "results.csv").write_text("epoch,loss")
+    save_unet(saved, a_model(seed=3))
+    assert load_unet(saved).provenance["seed"] == 3
+    assert (saved / TRAINING_FOLDER / "results.csv").read_text() == "epoch,loss"
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+def test_weights_are_told_from_others_by_their_digest(saved, tmp_path):
+    save_unet(tmp_path / "other", a_model(seed=3))
+    shutil.copytree(saved, tmp_path / "same")
+    assert weights_digest(saved) == weights_digest(tmp_path / "same") != weights_digest(tmp_path / "other")

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_volumes import write_run
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training import stream as streaming
 from kaggle_cryoet.training.crops import CropDataset, CropSettings
 from kaggle_cryoet.training.stream import FIRST_SEED, Stream, StreamedCrops, StreamSettings
-from test_volumes import write_run
 
 SETTINGS = StreamSettings(shape_zyx=(40, 48, 56), volumes=3, fresh=2)
 SMALL = CropSettings(shape_zyx=(8, 8, 8))

@@ -155,12 +155,12 @@ def test_what_is_scored_is_the_average_of_the_weights_that_is_saved(data, tmp_pa
 
     scored = {}
 
-    def predict(network, volumes, settings, device):
+    def scores(network, volume, settings, device):
         scored.update({name: value.numpy(force=True).copy() for name, value in network.state_dict().items()})
-        return predict_candidates(network, volumes, settings, device)
+        return genuine(network, volume, settings, device)
 
-    predict_candidates = module.predict_candidates
-    monkeypatch.setattr(module, "predict_candidates", predict)
+    genuine = module._scores
+    monkeypatch.setattr(module, "_scores", scores)
     train(data, tmp_path)
     raw = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=False)["current_model_state"]
     for name, value in weights_of(tmp_path / "unet3d").items():
@@ -299,7 +299,7 @@ def test_what_fails_in_the_process_of_a_device_is_told_as_what_it_is(tmp_path):
 
     with pytest.raises(InputError, match="picks are faulty"):
         unet._raise_as_here(failed("kaggle_cryoet.errors.InputError: picks are faulty"), tmp_path)
-    with pytest.raises(InputError, match="cannot be written .*No space left"):
+    with pytest.raises(InputError, match=r"cannot be written .*No space left"):
         unet._raise_as_here(failed("OSError: [Errno 28] No space left on device"), tmp_path)
     with pytest.raises(ProcessRaisedException, match="CUDA"):
         unet._raise_as_here(failed("RuntimeError: CUDA error"), tmp_path)

@@ -69,8 +69,9 @@ def test_drawing_warped_picks_is_warping_what_was_drawn(start, degrees, scale, s
         z, y, x = SHAPE // 2
         warped = warped.reshape(6, z, 2, y, 2, x, 2).mean(axis=(2, 4, 6))
     assert drawn.max() > 0.9
-    certain = np.maximum(drawn, warped) > 0.02  # peaks are cut
-    np.testing.assert_allclose(drawn[certain], warped[certain], atol=0.03)
+    error = np.abs(drawn - warped)[np.maximum(drawn, warped) > 0.02]  # peaks are cut
+    assert error.mean() < 0.01  # half a voxel off would be 0.03
+    assert error.max() < 0.08  # where two peaks meet, half way between voxels
 
 
 def test_a_quarter_turn_takes_y_to_x_and_particles_with_it():

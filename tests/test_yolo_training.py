@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import warnings
@@ -19,13 +20,14 @@ from kaggle_cryoet.models.store import load_yolo
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.report.detector_curves import read_results
+from kaggle_cryoet.training.local_ultralytics import local_ultralytics
 from kaggle_cryoet.training.slice_boxes import parse_yolo_lines
 from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
 from kaggle_cryoet.training.yolo import train_yolo
-from kaggle_cryoet.training.yolo_images import SliceImages, jitter_levels
+from kaggle_cryoet.training.yolo_images import SliceImages, jitter_levels, outlines
 from kaggle_cryoet.training.yolo_recipes import PRESETS, YoloRecipe, ultralytics_arguments
 from kaggle_cryoet.training.yolo_start import check_checkpoint, starting_weights
-from kaggle_cryoet.training.yolo_trainer import Float32Loss, local_ultralytics
+from kaggle_cryoet.training.yolo_trainer import Float32Loss
 
 TINY = replace(PRESETS["ours"], batch_size=4, epochs=2, warmup_epochs=0.0)
 GUARD = Path(__file__).parent / "offline" / "guard.py"
@@ -108,22 +110,20 @@ def test_an_image_larger_than_the_training_image_is_refused_and_not_shrunk(slice
 
 
 def test_turned_circles_keep_tight_boxes(slices: Path):
-    recipe = still(rotation_degrees=45.0)
     np.random.seed(0)  # noqa: NPY002 ultralytics draws from the global generators
-    import random
-
     random.seed(0)
-    for circles, most in ((True, 1.03), (False, 1.42)):
-        dataset = images(slices, recipe=recipe, circles=circles)
-        ratios = []
-        for number, label in enumerate(dataset.labels):
-            inside = (np.abs(label["bboxes"][:, :2] - 0.5) < 0.2).all(1)  # turned, they stay in the image
-            if inside.sum() == len(label["bboxes"]) == 1:
-                before = (label["bboxes"][0, 2:] * [88, 72]).mean()
-                ratios += [float(box[2:].mean()) * 96 / before for _ in range(8) for box in dataset[number]["bboxes"]]
-        assert ratios
-        assert max(ratios) < most
-        assert circles == (max(ratios) < 1.1)
+    widest = {}
+    for circles in (True, False):
+        dataset = images(slices, recipe=still(rotation_degrees=45.0), circles=circles)
+        box = np.array([[0.5, 0.5, 22 / 88, 22 / 72]], dtype=np.float32)  # 22 pixels wide, in the middle
+        for label in dataset.labels:
+            label |= {"cls": np.zeros((1, 1), dtype=np.float32), "bboxes": box.copy()}
+        if circles:
+            for label in dataset.labels:
+                label["segments"] = outlines(label["bboxes"])
+        widest[circles] = max(float(dataset[0]["bboxes"][0, 2:].max()) * 96 for _ in range(40))
+    assert 21.5 < widest[True] < 22.5
+    assert 29 < widest[False] < 31.5  # that of a square turned by 45 degrees: 22 times the root of 2
 
 
 def test_jitter_varies_about_the_median_and_keeps_plain_images_plain():

@@ -20,8 +20,8 @@ NO_OWNER = "INSERT-YOUR-KAGGLE-NAME"
 SUBTITLE = "Particle picking in cryo-electron tomograms, installable offline"
 DESCRIPTION = (
     "The kaggle_cryoet package (MIT) with trained weights, and wheels that Kaggle's image lacks, each under its own "
-    "licence: connected-components-3d LGPL-3.0-or-later; lightning, lightning-utilities, torchmetrics, monai, "
-    "safetensors, google-crc32c Apache-2.0; zarr, numcodecs, donfig MIT; mrcfile BSD-3-Clause. "
+    "licence: ultralytics AGPL-3.0; connected-components-3d LGPL-3.0-or-later; lightning, lightning-utilities, "
+    "torchmetrics, monai, safetensors, google-crc32c Apache-2.0; zarr, numcodecs, donfig MIT; mrcfile BSD-3-Clause. "
     "Install with `python install.py`."
 )
 
@@ -52,7 +52,7 @@ def make_bundle(
         Folder with the lock, `requirements.txt`, and the wheels it names, as `make wheels` leaves it; that of the
         source tree if not given.
     weights
-        Folder of a 3D U-Net to ship in place of the package's own.
+        Model folder to ship in place of the package's own of that kind, or a folder of such folders.
     owner
         Name of the Kaggle user who will own the dataset; a placeholder to replace if not given.
 

@@ -3,6 +3,7 @@
 Imports nothing heavy, so that it can be the first thing that a notebook does.
 """
 
+import json
 import logging
 import os
 import re
@@ -14,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picking.branches import MODELS, UNET_FOLDER
 
 logger = logging.getLogger(__name__)
 
 COMPETITION = "czii-cryo-et-object-identification"
 MODEL_FILE = "model.json"
-SHIPPED_MODEL = Path(__file__).parent.parent / "weights" / "unet3d"
+SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights"
 DEEPEST_MODEL = 5
 """Folders between `input` and a model's file: `notebooks/<owner>/<slug>/<folder>/unet3d`."""
 CACHES = {
@@ -94,17 +96,37 @@ class KaggleEnvironment:
 
     @property
     def weights(self) -> Path:
-        """The model folder among the inputs, of another notebook or a dataset, or else the package's own.
+        """The models among the inputs, of another notebook or a dataset, or else the package's own.
+
+        A model folder if there is one, the folder with the model folders if they lie side by side under their names.
 
         Raises
         ------
         InputError
-            If there are several.
+            If there are several of which it is not clear which are to be used.
         """
         found = sorted(self._models(self.input, DEEPEST_MODEL))
-        if len(found) > 1:
-            raise InputError(f"{len(found)} models are attached, expected one: {', '.join(map(str, found))}")
-        return found[0] if found else SHIPPED_MODEL
+        if len(found) < 2:
+            return found[0] if found else SHIPPED_WEIGHTS
+        if len({model.parent for model in found}) > 1 or not {model.name for model in found} <= set(MODELS["hybrid"]):
+            raise InputError(
+                f"{len(found)} models are attached, expected one, or {', '.join(MODELS['hybrid'])} in one folder: "
+                f"{', '.join(map(str, found))}"
+            )
+        return found[0].parent
+
+    @property
+    def unet(self) -> Path:
+        """The model folder of the 3D U-Net among them."""
+        weights = self.weights
+        return weights / UNET_FOLDER if (weights / UNET_FOLDER).is_dir() else weights
+
+    @property
+    def branch(self) -> str:
+        """The most thorough branch that `weights` suffice for: `hybrid`, `unet` or `yolo`."""
+        weights = self.weights
+        kinds = {_kind(path.parent) for path in (weights / MODEL_FILE, *weights.glob(f"*/{MODEL_FILE}"))}
+        return next((branch for branch, models in MODELS.items() if set(models) <= kinds), "unet")
 
     def gpu_note(self) -> str | None:
         """What a user should know if no GPU is attached."""
@@ -169,3 +191,11 @@ class KaggleEnvironment:
     def _attached(self) -> str:
         names = sorted(entry.name for entry in self.input.iterdir()) if self.input.is_dir() else []
         return ", ".join(names) or "nothing"
+
+
+def _kind(folder: Path) -> str:
+    """Kind of the model in a folder; empty if it is none, which those who load it will say."""
+    try:
+        return str(json.loads((folder / MODEL_FILE).read_text(encoding="utf8"))["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

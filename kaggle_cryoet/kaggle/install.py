@@ -8,15 +8,21 @@ are.
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "MANIFEST.json"
+FOLDERS = ("YOLO_CONFIG_DIR", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+"""Variables that say where libraries write when they are imported."""
+QUIET = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+"""Variables that keep ultralytics off the network."""
 
 
 class BundleError(Exception):
@@ -133,9 +139,12 @@ def _pip(files: list[Path], *options: str) -> None:
 
 
 def _import(names: list[str]) -> None:
-    """Import modules in a process of their own."""
+    """Import modules in a process of their own; what they write when they are imported is gone afterwards."""
     script = f"import importlib\nfor name in {names!r}:\n    importlib.import_module(name)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        variables = os.environ | dict.fromkeys(FOLDERS, folder) | QUIET
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     if done.returncode:
         raise BundleError(f"installed, but not to be imported: {done.stderr.strip().splitlines()[-1]}")
 

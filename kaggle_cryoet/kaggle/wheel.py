@@ -1,18 +1,26 @@
 """The package's own wheel, with weights in it, built from the source tree."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.jobs import UNET_FOLDER
-from kaggle_cryoet.models.store import load_unet
+from kaggle_cryoet.models.store import DESCRIPTION_FILE, load_hybrid, load_unet, load_yolo
+from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER
 
 SOURCE_FILES = ("setup.py", "pyproject.toml", "README.md", "LICENSE")
 """What a wheel is built from, besides the package."""
+LOADERS: dict[str, Callable[[Path], object]] = {
+    UNET_FOLDER: load_unet,
+    YOLO_FOLDER: load_yolo,
+    HYBRID_FOLDER: load_hybrid,
+}
+"""What reads a model, by the name of its folder, which is also its kind."""
 
 
 def source_tree() -> Path:
@@ -39,7 +47,7 @@ def build_wheel(source: Path, output: Path, weights: str | Path | None = None) -
     output
         Where to put the wheel.
     weights
-        Folder of a 3D U-Net to ship in place of the package's own.
+        Model folder to ship in place of the package's own of that kind, or a folder of such folders.
 
     Raises
     ------
@@ -65,12 +73,29 @@ def build_wheel(source: Path, output: Path, weights: str | Path | None = None) -
 
 
 def _place_weights(directory: Path, weights: str | Path | None) -> None:
-    """Put weights in place and see that they can be read."""
-    target = directory / UNET_FOLDER
-    if weights is not None:
-        weights = Path(weights)
-        weights = weights / UNET_FOLDER if (weights / UNET_FOLDER).is_dir() else weights
-        load_unet(weights)
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(weights, target)
-    load_unet(target)
+    """Put models in place, and see that all that are there can be read."""
+    for kind, folder in _models_in(weights).items():
+        shutil.rmtree(directory / kind, ignore_errors=True)
+        shutil.copytree(folder, directory / kind)
+    load_unet(directory / UNET_FOLDER)  # the least that there must be
+    for kind, load in LOADERS.items():
+        if (directory / kind).is_dir():
+            load(directory / kind)
+
+
+def _models_in(weights: str | Path | None) -> dict[str, Path]:
+    """Model folders by kind: those in a folder, or the folder itself, which may have any name then."""
+    if weights is None:
+        return {}
+    weights = Path(weights)
+    found = {kind: weights / kind for kind in LOADERS if (weights / kind).is_dir()}
+    if found:
+        return found
+    path = weights / DESCRIPTION_FILE
+    try:
+        kind = json.loads(path.read_text(encoding="utf8"))["kind"]
+        return {kind: weights} if kind in LOADERS else {UNET_FOLDER: weights}
+    except FileNotFoundError:
+        raise InputError(f"{weights}: {DESCRIPTION_FILE} is missing; expected {' or '.join(LOADERS)}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not valid JSON of a model ({error!r})") from None

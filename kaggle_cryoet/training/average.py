@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, WeightAveraging
 from torch import Tensor
 
 from kaggle_cryoet.errors import InputError
@@ -20,6 +20,11 @@ class RunningAverage(WeightAveraging):
 
     def __init__(self, decay: float) -> None:
         super().__init__(multi_avg_fn=_Blend(decay))
+
+    @property
+    def state_key(self) -> str:
+        """That of lightning's own average, so that checkpoints written with it can be gone on with."""
+        return EMAWeightAveraging.__qualname__
 
 
 class _Blend:

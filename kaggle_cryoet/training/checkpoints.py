@@ -15,11 +15,12 @@ from lightning.pytorch.loggers import CSVLogger
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import UNetModel, save_unet
 from kaggle_cryoet.models.unet3d import UNetSettings
-from kaggle_cryoet.report.training_curves import save_training_curves
+from kaggle_cryoet.report.training_curves import read_log, save_training_curves
 from kaggle_cryoet.training.module import ORIGIN, UNetModule
 from kaggle_cryoet.training.trainer import TrainingLength
 
 LOG_FOLDER = "log"
+METRICS_FILE = "metrics.csv"
 CURVES_FILE = "curves.png"
 KEPT_FOLDER = "models"
 
@@ -93,8 +94,9 @@ class DrawCurves(Callback):
 
     def _draw(self, trainer: lightning.Trainer) -> None:
         if trainer.is_global_zero and isinstance(trainer.logger, CSVLogger):
-            rows = [{name: float(value) for name, value in row.items()} for row in trainer.logger.experiment.metrics]
-            save_training_curves(rows, Path(trainer.logger.log_dir) / CURVES_FILE)
+            trainer.logger.save()
+            folder = Path(trainer.logger.log_dir)
+            save_training_curves(read_log(folder / METRICS_FILE), folder / CURVES_FILE)
 
 
 class SaveCheckpoint(Callback):
@@ -144,7 +146,8 @@ def read_checkpoint(path: Path, network: torch.nn.Module, origin: dict[str, int]
 
 def csv_logger(output: Path, epochs_done: int) -> CSVLogger:
     """A log in `output/log/metrics.csv` that goes on after the rows of the epochs that are done."""
-    path = output / LOG_FOLDER / "metrics.csv"
+    path = output / LOG_FOLDER / METRICS_FILE
+    path.with_name(CURVES_FILE).unlink(missing_ok=True)  # the logger warns of files that are there
     rows: list[dict[str, Any]] = []
     if path.is_file():
         with path.open(newline="", encoding="utf8") as file:

@@ -120,7 +120,8 @@ def train_yolo(
         "image_pixels": arguments["imgsz"],
         "recipe": asdict(recipe),
     }
-    from kaggle_cryoet.training.yolo_trainer import SliceTrainer, local_ultralytics
+    from kaggle_cryoet.training.local_ultralytics import local_ultralytics
+    from kaggle_cryoet.training.yolo_trainer import SliceTrainer
 
     try:
         output.mkdir(parents=True, exist_ok=True)

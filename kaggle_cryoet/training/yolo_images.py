@@ -15,6 +15,8 @@ offline_ultralytics()  # before ultralytics is imported; a class cannot be deriv
 
 from ultralytics.data.dataset import YOLODataset  # noqa: E402
 
+UltralyticsImages: Any = YOLODataset
+"""Without types, which ultralytics has only in part."""
 CIRCLE_POINTS = 24
 
 
@@ -37,17 +39,23 @@ def jitter_levels(
 ) -> NDArray[np.uint8]:
     """`(y, x, 3)` image changed about its median; all channels alike, so that a plain image stays plain."""
     sharpening = rng.uniform(-0.6, 0.6)
-    smooth = cv2.GaussianBlur(image, (3, 3), 0.85)
-    image = cv2.addWeighted(image, 1 + sharpening, smooth, -sharpening, 0)  # type: ignore[assignment]
-    noise = rng.normal(0, rng.uniform(0, 0.4) * spread_levels, image.shape[:2]).astype(np.float32)
+    sharp: Any = cv2.addWeighted(image, 1 + sharpening, cv2.GaussianBlur(image, (3, 3), 0.85), -sharpening, 0)
+    noise: Any = rng.normal(0, rng.uniform(0, 0.4) * spread_levels, image.shape[:2]).astype(np.float32)
     if rng.random() < 0.5:
-        noise = 8 / 3 * cv2.GaussianBlur(noise, (3, 3), 0.85)  # type: ignore[assignment]
+        noise = 8 / 3 * cv2.GaussianBlur(noise, (3, 3), 0.85)
     gain = math.exp(rng.uniform(-0.25, 0.25))
     offset = median_level * (1 - gain) + rng.uniform(-0.25, 0.25) * spread_levels
-    return np.clip(image * np.float32(gain) + (noise + np.float32(offset))[..., None], 0, 255).round().astype(np.uint8)
+    return np.clip(sharp * np.float32(gain) + (noise + np.float32(offset))[..., None], 0, 255).round().astype(np.uint8)
 
 
-class SliceImages(YOLODataset):
+def outlines(boxes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """For each of `(n, 4)` boxes (centre x, centre y, width, height) the `(k, 2)` xy of the ellipse that fills it."""
+    angle = np.linspace(0, 2 * np.pi, CIRCLE_POINTS, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1) / 2
+    return list((boxes[:, None, :2] + boxes[:, None, 2:] * circle).astype(np.float32))
+
+
+class SliceImages(UltralyticsImages):
     """Images of a slice folder, never resampled on reading."""
 
     def __init__(self, *args: Any, jitter: YoloSettings | None, circles: bool, **kwargs: Any) -> None:
@@ -59,11 +67,8 @@ class SliceImages(YOLODataset):
         """Boxes of every image; with `circles` outlines too, which stay tight when turned, and which can be copied."""
         labels: list[dict[str, Any]] = super().get_labels()
         if self.circles:
-            angle = np.linspace(0, 2 * np.pi, CIRCLE_POINTS, endpoint=False)
-            circle = np.stack([np.cos(angle), np.sin(angle)], axis=1) / 2
             for label in labels:
-                boxes = label["bboxes"][:, None]  # (n, 1, 4) centre x, centre y, width, height
-                label["segments"] = list((boxes[..., :2] + boxes[..., 2:] * circle).astype(np.float32))
+                label["segments"] = outlines(label["bboxes"])
         return labels
 
     def load_image(
@@ -71,7 +76,7 @@ class SliceImages(YOLODataset):
     ) -> tuple[NDArray[np.uint8], tuple[int, int], tuple[int, int]]:
         """Image number `i` as `(y, x, 3)`, and twice its shape: as it was and as it is."""
         if self.ims[i] is None:
-            image = cv2.imread(self.im_files[i], cv2.IMREAD_COLOR)
+            image: Any = cv2.imread(self.im_files[i], cv2.IMREAD_COLOR)
             if image is None:
                 raise InputError(f"{self.im_files[i]}: not an image")
             if max(image.shape[:2]) > self.imgsz:
@@ -85,7 +90,8 @@ class SliceImages(YOLODataset):
             self.buffer.append(i)
             if len(self.buffer) >= max(2, self.max_buffer_length):
                 self.ims[self.buffer.pop(0)] = None
-        return self.ims[i], self.im_hw0[i], self.im_hw[i]
+        shown: tuple[NDArray[np.uint8], tuple[int, int], tuple[int, int]] = self.ims[i], self.im_hw0[i], self.im_hw[i]
+        return shown
 
     def build_transforms(self, hyp: Any) -> Any:
         """Ultralytics' transforms, with the jitter before the last, which makes a tensor."""

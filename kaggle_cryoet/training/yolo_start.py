@@ -76,10 +76,11 @@ def check_checkpoint(path: Path, origin: Mapping[str, int]) -> None:
 def _read_pt(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Network and content of an ultralytics file. It is executed in part: it must come from a trusted place."""
     offline_ultralytics()
-    from ultralytics.nn.tasks import load_checkpoint
+    from ultralytics.nn import tasks
 
+    reader: Any = tasks  # without types, which ultralytics has only in part
     try:
-        network, content = load_checkpoint(str(path))
+        network, content = reader.load_checkpoint(str(path))
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
         raise InputError(f"{path}: not a whole ultralytics file ({' '.join(str(error).split())[:200]})") from None
     except pickle.UnpicklingError as error:

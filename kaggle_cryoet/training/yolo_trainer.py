@@ -1,8 +1,5 @@
 """Ultralytics' trainer, bound to our network, our images and this machine."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -17,16 +14,16 @@ from kaggle_cryoet.training.yolo_recipes import YoloRecipe
 
 offline_ultralytics()  # before ultralytics is imported; a class cannot be derived from it otherwise
 
-import ultralytics.data.utils as ultralytics_data  # noqa: E402
-import ultralytics.utils.callbacks as ultralytics_callbacks  # noqa: E402
-import ultralytics.utils.plotting as ultralytics_plotting  # noqa: E402
 from ultralytics.data.build import InfiniteDataLoader, build_dataloader, seed_worker  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
-from ultralytics.utils import LOGGER  # noqa: E402
 from ultralytics.utils.loss import v8DetectionLoss  # noqa: E402
 
+UltralyticsTrainer: Any = DetectionTrainer
+UltralyticsLoss: Any = v8DetectionLoss
+"""Without types, which ultralytics has only in part."""
 
-class Float32Loss(v8DetectionLoss):
+
+class Float32Loss(UltralyticsLoss):
     """Ultralytics' loss, in float32 whatever the network computes in."""
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> Any:
@@ -44,7 +41,7 @@ def _to_float32(value: Any) -> Any:
     return type(value)(_to_float32(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-class SliceTrainer(DetectionTrainer):
+class SliceTrainer(UltralyticsTrainer):
     """Trains a `build_yolo` network on a slice folder."""
 
     def __init__(
@@ -147,7 +144,7 @@ class SliceTrainer(DetectionTrainer):
 
     def save_model(self) -> bool:
         """Write the checkpoint; the one before stays until the new one is whole."""
-        path = self.last
+        path: Path = self.last
         self.last = path.with_name("unfinished.pt")
         try:
             saved: bool = super().save_model()
@@ -171,34 +168,3 @@ class SliceTrainer(DetectionTrainer):
             trainer.scheduler.last_epoch = trainer.epoch
             trainer.args.close_mosaic = round(trainer.recipe.closing_share * fitting)
         trainer.stop |= trainer.epoch + 1 >= trainer.epochs
-
-
-@contextmanager
-def local_ultralytics() -> Iterator[None]:
-    """Ultralytics without anything that goes online or prints: fonts come from matplotlib, no service is told."""
-    patched: list[tuple[Any, str, Callable[..., Any]]] = [
-        (ultralytics_data, "check_font", _matplotlib_font),
-        (ultralytics_plotting, "check_font", _matplotlib_font),
-        (ultralytics_callbacks, "add_integration_callbacks", lambda _: None),
-    ]
-    before = [(module, name, getattr(module, name)) for module, name, _ in patched]
-    level, threads = LOGGER.level, set(threading.enumerate())
-    LOGGER.setLevel("WARNING")
-    try:
-        for module, name, replacement in patched:
-            setattr(module, name, replacement)
-        yield
-    finally:
-        for thread in set(threading.enumerate()) - threads:
-            if "plot_images" in thread.name:
-                thread.join()  # it is drawing, and looks for its font
-        for module, name, original in before:
-            setattr(module, name, original)
-        LOGGER.setLevel(level)
-
-
-def _matplotlib_font(font: str = "") -> Path:
-    """A font that matplotlib brings along, whichever is asked for."""
-    import matplotlib
-
-    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"

@@ -18,7 +18,7 @@ subprocess.run([sys.executable, installers[0]], check=True)
 from kaggle_cryoet.kaggle.environment import KaggleEnvironment
 
 kaggle = KaggleEnvironment()
-print("weights to start with:", kaggle.weights)
-wanted = ["--output", kaggle.working, "--from", kaggle.weights, "--time-limit", 5 * 3600]
+print("weights to start with:", kaggle.unet)
+wanted = ["--output", kaggle.working, "--from", kaggle.unet, "--time-limit", 5 * 3600]
 for line in kaggle.run("train", "finetune", kaggle.train, *wanted):
     print(line, flush=True)
