@@ -1,19 +1,26 @@
 """The plain re-statement of the public notebook that the package is compared with, and the counting of arithmetic."""
 
 import itertools
+from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import cost, notebook_merge, notebook_unet, notebook_yolo, plain_notebook
+from benchmarks import branches, cost, notebook_merge, notebook_unet, notebook_yolo, plain_notebook
+from kaggle_cryoet.metric import evaluate
+from kaggle_cryoet.models.store import YoloModel, load_unet, save_yolo
 from kaggle_cryoet.models.unet3d import UNetSettings
-from kaggle_cryoet.models.yolo11 import YoloSettings
+from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.particles import PARTICLES, label_of
 from kaggle_cryoet.picking.detect import Detections
+from kaggle_cryoet.picking.pickers import UNetPicker
 from kaggle_cryoet.picking.segment import ScoreGrid
+from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.runs import find_runs
 
 VOXEL = 10.012444
 
@@ -200,3 +207,35 @@ def test_flips_and_slices_multiply_the_cost() -> None:
     short, tall = (cost.yolo_cost(YoloSettings(), (depth, 64, 60)) for depth in (1, 7))
     assert tall.flop == 7 * short.flop
     assert cost.Cost(flop=16e12, traffic_bytes=100e9).t4_seconds == (2.0, 2.5)
+
+
+def test_each_branch_whose_models_there_are_and_the_merge_pick_in_a_tomogram(
+    labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights"
+    with pytest.raises(click.ClickException, match="holds no models"):
+        branches.available_pickers(weights)
+    weights.mkdir()
+    small_model.rename(weights / "unet3d")
+    run, settings = find_runs(labelled_runs)[0], PickSettings()
+    pickers = branches.available_pickers(weights)
+    alone = branches.pick_by_all(run, pickers, settings)
+    assert list(alone) == ["unet"]
+    torch.manual_seed(1)
+    detector = YoloSettings()
+    model = YoloModel(network=build_yolo(detector), settings=detector, thresholds=(0.5,) * 6, provenance={})
+    save_yolo(weights / "yolo11", model)
+    both = branches.pick_by_all(run, branches.available_pickers(weights), settings)
+    assert list(both) == ["unet", "yolo", *branches.MERGES]
+    np.testing.assert_array_equal(both["unet"].position_zyx_angstrom, alone["unet"].position_zyx_angstrom)
+    assert isinstance(pickers["unet"], UNetPicker)
+    assert pickers["unet"].model.thresholds == load_unet(weights / "unet3d").thresholds
+
+
+def test_the_table_has_f_beta_precision_and_recall_of_each_type() -> None:
+    truth = Picks(position_zyx_angstrom=[[0, 0, 0], [900, 0, 0]], label=[3, 3])
+    found = Picks(position_zyx_angstrom=[[0, 0, 0], [0, 900, 0]], label=[3, 3])
+    rows = branches.score_table({"unet": evaluate({"TS_1": found}, {"TS_1": truth})}).splitlines()
+    assert rows[0].count("|") == rows[1].count("|") == rows[2].count("|") == 9
+    assert rows[2].split(" | ")[:2] == ["| unet", "0.071"]  # half of a weight of 1 in 7
+    assert "0.500 (0.50, 0.50)" in rows[2]

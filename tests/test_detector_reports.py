@@ -125,14 +125,14 @@ def test_detections_are_drawn_and_counted_slice_by_slice(tmp_path: Path):
     )
     truth = picks((RIBOSOME, 100, 250, 200), (APO, 300, 400, 500))
     detections = Detections(
-        index_zyx=np.array([[10.0, 25.0, 20.0], [10.0, 40.0, 50.0], [11.0, 25.0, 20.0]]),
+        index_zyx=np.array([[9.0, 25.0, 20.0], [9.0, 40.0, 50.0], [10.0, 25.0, 20.0]]),
         label=np.array([RIBOSOME, APO, RIBOSOME]),
         confidence=np.array([0.9, 0.5, 0.8]),
         diameter_voxels=np.array([[30.0, 30.0], [12.0, 12.0], [30.0, 30.0]]),
         slices=np.arange(40),
     )
     counts = draw_detections(tomogram, detections, truth, output=tmp_path / "pictures", count=2)
-    assert [path.name for path in counts] == ["z010.png", "z030.png"]
+    assert [path.name for path in counts] == ["z009.png", "z029.png"]
     below, above = counts.values()
     assert below.found.label.tolist() == [RIBOSOME, APO]
     assert below.found_is_false.tolist() == [False, True]  # the apo-ferritin is 20 voxels higher

@@ -244,7 +244,7 @@ def test_two_processes_train_what_one_does(data, tmp_path, monkeypatch):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-2)
     expected = weights_of(tmp_path / "one" / "unet3d")
     for name, value in weights_of(tmp_path / "two" / "unet3d").items():
-        np.testing.assert_allclose(value, expected[name], atol=1e-2, err_msg=name)
+        np.testing.assert_allclose(value, expected[name], atol=5e-3, err_msg=name)
 
 
 def test_validation_runs_can_be_given_apart(data, tmp_path):

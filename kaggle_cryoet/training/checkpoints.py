@@ -95,8 +95,9 @@ class DrawCurves(Callback):
     def _draw(self, trainer: lightning.Trainer) -> None:
         if trainer.is_global_zero and isinstance(trainer.logger, CSVLogger):
             trainer.logger.save()
-            folder = Path(trainer.logger.log_dir)
-            save_training_curves(read_log(folder / METRICS_FILE), folder / CURVES_FILE)
+            log = Path(trainer.logger.log_dir) / METRICS_FILE
+            if log.is_file():  # without tomograms to look at there is nothing to draw at first
+                save_training_curves(read_log(log), log.with_name(CURVES_FILE))
 
 
 class SaveCheckpoint(Callback):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -184,7 +185,7 @@ def _network(preset: str, built_from: UNetSettings, start_from: str | Path | Non
     return network
 
 
-def _raise_as_here(error: ProcessRaisedException, output: Path) -> None:
+def _raise_as_here(error: ProcessRaisedException, output: Path) -> NoReturn:
     """Raise what went wrong in the process of a device as what it would have been in this one."""
     last = str(error).strip().splitlines()[-1]
     name, _, said = last.partition(": ")
