@@ -30,7 +30,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(INSTALLED)  ## speed beside the public notebook's pipeline, in one run
+benchmark: $(INSTALLED)  ## speed of each branch beside the public notebook's pipeline, in one run
 	$(BIN)/python -m benchmarks.run
 
 WHEELS_FOR := --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64

@@ -31,7 +31,7 @@ def read_slice_image(path: str | Path) -> NDArray[np.float32]:
             frames = getattr(image, "n_frames", 1)
             grey = image if image.mode in ("L", "I", "F") or image.mode.startswith("I;16") else image.convert("L")
             data = np.asarray(grey, dtype=np.float32)
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, ImportError):  # ultralytics, once imported, looks for a plugin that is not there
         raise InputError(f"{path}: not an image; expected one slice as png, tif or jpg") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from None

@@ -167,8 +167,9 @@ def assign_by_brute_force(
     support = (together * confidence * np.maximum(1 - missed / settings.support**2, 0)).sum(axis=1)
     distance = np.where(together, np.sqrt((difference**2).sum(axis=2)), np.inf)
     middle = np.arange(len(position))
-    for i in np.argsort(-support, kind="stable"):
-        better = np.flatnonzero((support > support[i]) & (distance[i] <= settings.separation))
+    falling = np.argsort(-support, kind="stable")  # of equal supports, as of boxes without any, the first is the better
+    for number, i in enumerate(falling):
+        better = falling[:number][distance[i, falling[:number]] <= settings.separation]
         if len(better):
             middle[i] = middle[better[distance[i, better].argmin()]]
     return middle

@@ -60,5 +60,5 @@ def test_a_running_average_forgets_its_first_steps_sooner_than_its_decay_says() 
         expected = decays[-1] * expected + (1 - decays[-1]) * step
     assert decays[1] < 0.2
     assert decays[-1] == 0.9
-    assert float(averaged.module.weight) == pytest.approx(expected, rel=1e-5)
+    assert float(averaged.module.weight.detach()) == pytest.approx(expected, rel=1e-5)
     assert int(averaged.module.num_batches_tracked) == 99

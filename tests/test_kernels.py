@@ -121,7 +121,7 @@ def test_a_kernel_with_weights_that_were_cut_off_says_so_and_leaves_nothing(
     done = run(script)
     assert done.returncode != 0
     assert "weights.safetensors: not a whole safetensors file" in done.stdout
-    assert "predict ended with status 2; its last lines say why" in done.stderr.splitlines()[-1]
+    assert "ended with status 2; its last lines say why" in done.stderr.splitlines()[-1]
     assert list((root / "working").iterdir()) == []
 
 

@@ -133,6 +133,11 @@ def nothing() -> Picks:
     return Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
 
 
+def score_of(found: Picks, truth: Picks) -> float:
+    """Below 1 for the truth itself, as not every type is in it."""
+    return evaluate({"run": found}, {"run": truth}).score
+
+
 def perfect(truth: Picks) -> tuple[ScoreGrid, Detections]:
     """What perfect networks see."""
     grid = tuple(edge // 2 for edge in SHAPE)
@@ -158,7 +163,7 @@ def test_perfect_networks_give_a_perfect_score_by_every_branch(
     picker = load_pickers(branch, weights)[branch]
     found = pick_tomogram(np.zeros(SHAPE, np.float32), VOXEL, picker, PickSettings(branch=branch), CPU)
     assert len(found) == len(truth)
-    assert evaluate({"run": found}, {"run": truth}).score == 1.0
+    assert score_of(found, truth) == score_of(truth, truth)
 
 
 def test_the_hybrid_rescues_what_either_branch_misses(
@@ -175,9 +180,9 @@ def test_the_hybrid_rescues_what_either_branch_misses(
     for branch in BRANCHES:
         picker = load_pickers(branch, weights)[branch]
         found = pick_tomogram(np.zeros(SHAPE, np.float32), VOXEL, picker, PickSettings(branch=branch), CPU)
-        scores[branch] = evaluate({"run": found}, {"run": truth}).score
-    assert scores["hybrid"] == 1.0
-    assert max(scores["unet"], scores["yolo"]) < 0.8
+        scores[branch] = score_of(found, truth)
+    assert scores["hybrid"] == score_of(truth, truth)
+    assert max(scores["unet"], scores["yolo"]) < 0.8 * score_of(truth, truth)
 
 
 def test_when_time_is_short_the_hybrid_goes_on_by_one_branch(

@@ -242,4 +242,4 @@ def test_flips_are_saved_when_the_forecast_is_beyond_the_deadline_so_that_no_tom
     assert [outcome.picks is not None for outcome in outcomes] == [True] * 6
     assert used[0] == 8
     assert used[1] < 8
-    assert "going on with" in caplog.text
+    assert "going on by unet" in caplog.text

@@ -55,9 +55,9 @@ def small_networks(monkeypatch):
     monkeypatch.setitem(PRESET_SETTINGS, "host", UNetSettings(preset="host", channels=(4, 6, 6)))
 
 
-def train(data, output, **options):
+def train(folder, output, **options):
     options = {"length": TWO_EPOCHS, "crops": CROPS, "device": "cpu", "progress": False} | options
-    return train_unet([data], output, **options)
+    return train_unet([folder], output, **options)
 
 
 def weights_of(model_folder):

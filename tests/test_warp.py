@@ -68,7 +68,7 @@ def test_drawing_warped_picks_is_warping_what_was_drawn(start, degrees, scale, s
     if stride == 2:  # the middle of each block
         z, y, x = SHAPE // 2
         warped = warped.reshape(6, z, 2, y, 2, x, 2).mean(axis=(2, 4, 6))
-    assert drawn.max() > 0.9
+    assert drawn.max() > 0.8  # the grid may miss the middle of a peak
     error = np.abs(drawn - warped)[np.maximum(drawn, warped) > 0.02]  # peaks are cut
     assert error.mean() < 0.01  # half a voxel off would be 0.03
     assert error.max() < 0.08  # where two peaks meet, half way between voxels

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,15 @@ from kaggle_cryoet.training.yolo_trainer import Float32Loss
 
 TINY = replace(PRESETS["ours"], batch_size=4, epochs=2, warmup_epochs=0.0)
 GUARD = Path(__file__).parent / "offline" / "guard.py"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other take very long where others work too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

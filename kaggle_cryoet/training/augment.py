@@ -19,18 +19,18 @@ SMOOTH_NOISE_GAIN = (8 / 3) ** 1.5
 class AugmentSettings:
     """Ranges of what is drawn for each crop."""
 
-    log_scale: float = 0.25
+    log_scale: float = 0.3
     """Contrast is multiplied by exp(u), u uniform between minus and plus this."""
     offset: float = 0.25
     """Largest shift of the mean, in units of the background's noise."""
-    sharpening: float = 0.6
+    sharpening: float = 0.8
     """Largest share of the fine structure (above a 3x3x3 binomial filter) that is added or taken away."""
     middle: float = 0.3
     """Largest share of the structure between that filter and one of twice its width that is added or taken away: with
     `sharpening` a smooth gain over the frequencies."""
-    noise: float = 0.4
+    noise: float = 0.8
     """Largest standard deviation of added noise, white or smoothed."""
-    least_gamma: float = 0.85
+    least_gamma: float = 0.8
     """Values are compressed or expanded as sign(x) |x|^gamma, gamma between this and its inverse."""
     mixup: float = 0.0
     """Share of the crops that are blended with another one of their batch, which gets less than half; targets alike."""

@@ -17,7 +17,7 @@ from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
 from kaggle_cryoet.training.slice_folder import DATA_FILE, SliceFolder, read_slice_folder
 from kaggle_cryoet.training.source import source_commit
 from kaggle_cryoet.training.yolo_recipes import PRESET_SEEDS, PRESETS, YoloRecipe, ultralytics_arguments
-from kaggle_cryoet.training.yolo_start import check_checkpoint, starting_weights
+from kaggle_cryoet.training.yolo_start import check_checkpoint, resumed_start, starting_weights
 
 if TYPE_CHECKING:
     from kaggle_cryoet.training.yolo_trainer import SliceTrainer
@@ -66,7 +66,7 @@ def train_yolo(
     start_from
         Model folder, or a local `.pt` file of a YOLO11, whose weights to start with where their shapes fit.
     resume
-        Go on from the last checkpoint in `output`.
+        Go on from the last checkpoint in `output`, whose weights and size take the place of those given.
     recipe
         In place of that of the preset.
     epochs
@@ -98,7 +98,7 @@ def train_yolo(
     elif checkpoint.exists():
         raise InputError(f"{output} holds a training already; resume it or choose another folder")
     where = choose_devices(device)[0]
-    start = starting_weights(start_from, size)
+    start = resumed_start(output / MODEL_FOLDER) if resume else starting_weights(start_from, size)
     folder = _slice_folder(data_directories, validation_directories, output, recipe, slices, progress)
     settings = replace(folder.image, size=start.size)
     arguments = ultralytics_arguments(recipe, image_pixels=_image_pixels(recipe, folder), seed=seed) | {

@@ -51,6 +51,12 @@ def starting_weights(start_from: str | Path | None, size: str | None) -> Start:
     return found
 
 
+def resumed_start(model: Path) -> Start:
+    """What the training that wrote a model folder began with, but for the weights, which its checkpoint has."""
+    written = load_yolo(model)
+    return Start(size=written.settings.size, origin=written.provenance.get("started_from"))
+
+
 def check_checkpoint(path: Path, origin: Mapping[str, int]) -> None:
     """Raise unless a training can go on from a checkpoint, with the `origin` it was begun with.
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.kaggle.bundle import make_bundle
-from kaggle_cryoet.kaggle.environment import COMPETITION
+from kaggle_cryoet.kaggle.environment import COMPETITION, KaggleEnvironment
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation.dataset import simulate
 from kaggle_cryoet.submission import read_submission
@@ -79,6 +79,8 @@ def pick_here(tomograms: Path, output: Path, weights: Path | None) -> dict[str, 
         str(output),
         "--flips",
         "4",
+        "--branch",
+        KaggleEnvironment(root=output.parent).branch,
     ]
     subprocess.run([*command, *(["--weights", str(weights)] if weights else [])], check=True)
     return read_submission(output)
@@ -89,13 +91,15 @@ def make_environment(interpreter: str, build: Path) -> Path:
     script = "import sys; print('%d.%d' % sys.version_info[:2])"
     tag = subprocess.run([interpreter, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
     environment = build / f"python-{tag}"
-    if not (environment / "complete").exists():
+    wanted = (HERE / f"kaggle-{tag}.txt").read_text(encoding="utf8")
+    complete = environment / "complete"
+    if not complete.exists() or complete.read_text(encoding="utf8") != wanted:
         print(f"making {environment}: what Kaggle's image has, 8 GB", flush=True)
         shutil.rmtree(environment, ignore_errors=True)
         subprocess.run([interpreter, "-m", "venv", environment], check=True)
         requirements = HERE / f"kaggle-{tag}.txt"
         subprocess.run([environment / "bin" / "pip", "install", "--quiet", "--requirement", requirements], check=True)
-        (environment / "complete").touch()
+        complete.write_text(wanted, encoding="utf8")
     return environment
 
 
