@@ -165,6 +165,7 @@ def assign_by_brute_force(
     height = np.sqrt(1 - np.minimum(width, 1) ** 2)
     missed = (difference[..., 0] - height) ** 2 + in_slice**2
     support = (together * confidence * np.maximum(1 - missed / settings.support**2, 0)).sum(axis=1)
+    support += 1e-6 * confidence
     distance = np.where(together, np.sqrt((difference**2).sum(axis=2)), np.inf)
     middle = np.arange(len(position))
     falling = np.argsort(-support, kind="stable")  # of equal supports, as of boxes without any, the first is the better

@@ -5,11 +5,13 @@ import os
 import random
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -154,8 +156,6 @@ def test_jitter_varies_about_the_median_and_keeps_plain_images_plain():
 
 
 def test_the_loss_of_half_precision_answers_is_computed_in_float32():
-    from types import SimpleNamespace
-
     from ultralytics.utils.loss import v8DetectionLoss
 
     torch.manual_seed(0)
@@ -229,27 +229,50 @@ def test_bad_requests_are_refused_before_anything_is_written(tmp_path: Path, sli
 # --- training ---
 
 
+@pytest.mark.parametrize(("limit", "epochs", "stops"), [(None, 30, False), (101.0, 5, False), (55.0, 2, True)])
+def test_as_many_epochs_are_planned_as_fit_into_the_time(limit: float | None, epochs: int, stops: bool):
+    from kaggle_cryoet.training.yolo_trainer import SliceTrainer
+
+    planned = []
+    trainer = SimpleNamespace(
+        time_limit_seconds=limit,
+        started=time.monotonic() - 40,  # for two epochs
+        start_epoch=7,
+        epoch=8,
+        epochs=37,
+        recipe=replace(PRESETS["ours"], epochs=37),
+        scheduler=SimpleNamespace(last_epoch=0),
+        args=SimpleNamespace(close_mosaic=0),
+        stop=False,
+    )
+    trainer._setup_scheduler = lambda: planned.append(trainer.epochs)
+    SliceTrainer._keep_within_time(trainer)
+    assert trainer.epochs == 7 + epochs
+    assert trainer.stop is stops
+    assert planned == ([] if limit is None else [7 + epochs])
+    assert trainer.scheduler.last_epoch == (0 if limit is None else 8)
+
+
 @pytest.mark.slow
 def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(slices: Path, tmp_path: Path):
     torch.manual_seed(0)
     start = tmp_path / "start.pt"
     network = build_yolo(YoloSettings())
     save_pt(start, network)
-    longer = replace(TINY, epochs=3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ultralytics and of matplotlib
         with pytest.raises(KeyboardInterrupt):
-            train_interrupted(slices, tmp_path / "run", start, longer)
+            train_interrupted(slices, tmp_path / "run", start, TINY)
         rows = read_results(tmp_path / "run" / "training" / "results.csv")
         assert [row["epoch"] for row in rows] == [1]
         with pytest.raises(InputError, match="holds a training already"):
-            train_yolo([slices], tmp_path / "run", recipe=longer, device="cpu", progress=False)
-        with pytest.raises(InputError, match="with epochs = 3, got 2"):
-            check_checkpoint(tmp_path / "run" / "training" / "weights" / "last.pt", {"epochs": 2})
-        folder = train_yolo([slices], tmp_path / "run", recipe=longer, resume=True, device="cpu", progress=False)
+            train_yolo([slices], tmp_path / "run", recipe=TINY, device="cpu", progress=False)
+        with pytest.raises(InputError, match="with epochs = 2, got 3"):
+            check_checkpoint(tmp_path / "run" / "training" / "weights" / "last.pt", {"epochs": 3})
+        folder = train_yolo([slices], tmp_path / "run", recipe=TINY, resume=True, device="cpu", progress=False)
     rows = read_results(tmp_path / "run" / "training" / "results.csv")
-    assert [row["epoch"] for row in rows] == [1, 2, 3]
-    assert rows[0]["lr/pg0"] > rows[1]["lr/pg0"] > rows[2]["lr/pg0"] > 0  # the cosine goes on
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert rows[0]["lr/pg0"] > rows[1]["lr/pg0"] > 0  # the cosine goes on
     model = load_yolo(folder)
     assert model.thresholds == (0.25,) * 6
     assert model.settings == YoloSettings()
@@ -260,8 +283,8 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
     assert 0 < float(moved.abs().max()) < 0.1
     record = {path.name for path in (folder / "training").iterdir()}
     assert record >= {"results.csv", "results.png", "confusion_matrix_normalized.png"}
-    with pytest.raises(InputError, match="all 3 epochs are done"):
-        train_yolo([slices], tmp_path / "run", recipe=longer, resume=True, device="cpu", progress=False)
+    with pytest.raises(InputError, match="all 2 epochs are done"):
+        train_yolo([slices], tmp_path / "run", recipe=TINY, resume=True, device="cpu", progress=False)
 
 
 def train_interrupted(slices: Path, output: Path, start: Path, recipe: YoloRecipe) -> None:

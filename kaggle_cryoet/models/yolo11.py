@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,10 +52,13 @@ def offline_ultralytics() -> None:
     """Import ultralytics so that it keeps off the network, says nothing, and has a folder that it may write to.
 
     Variables that are set already stay as they are. Must come before anything else imports ultralytics: it reads the
-    variables once. A folder made for its settings is gone when the process ends.
+    variables once. A folder made for its settings is gone when the process ends. It does not get to read the address of
+    the network card, for which a socket is opened, nor to hold this process and its children to one thread.
     """
     if "ultralytics" in sys.modules:
         return
+    importlib.import_module("torch")  # which counts the cores before ultralytics sets a variable
+    threads = os.environ.get("OMP_NUM_THREADS")
     for name, value in OFFLINE.items():
         os.environ.setdefault(name, value)
     if "YOLO_CONFIG_DIR" not in os.environ:
@@ -63,10 +67,14 @@ def offline_ultralytics() -> None:
         os.environ["YOLO_CONFIG_DIR"] = folder
     silenced = logging.root.manager.disable
     logging.disable(logging.INFO)  # it tells where it keeps its settings
+    getnode, uuid.getnode = uuid.getnode, lambda: 0
     try:
         importlib.import_module("ultralytics")
     finally:
         logging.disable(silenced)
+        uuid.getnode = getnode
+        if threads is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
 
 
 def build_yolo(settings: YoloSettings) -> nn.Module:

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picking.nms import assign_cells
 
+TIE = 1e-6
+"""Of boxes without support, as of a sphere's rim alone, the surest counts as the middle."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LinkSettings:
@@ -125,7 +128,7 @@ def _support(
     radius: float,
 ) -> NDArray[np.float64]:
     """`(n,)` confidences of the linked boxes that put the middle near each; they see it `height` above or below."""
-    support = np.zeros(len(position))
+    support = TIE * confidence
     for i in range(len(position)):
         for near_z in range(max(cell[i, 0] - 1, 0), min(cell[i, 0] + 2, cells[0])):
             for near_y in range(max(cell[i, 1] - 1, 0), min(cell[i, 1] + 2, cells[1])):

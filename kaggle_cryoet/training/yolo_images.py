@@ -45,7 +45,8 @@ def jitter_levels(
         noise = 8 / 3 * cv2.GaussianBlur(noise, (3, 3), 0.85)
     gain = math.exp(rng.uniform(-0.25, 0.25))
     offset = median_level * (1 - gain) + rng.uniform(-0.25, 0.25) * spread_levels
-    return np.clip(sharp * np.float32(gain) + (noise + np.float32(offset))[..., None], 0, 255).round().astype(np.uint8)
+    changed = sharp * np.float32(gain) + (noise + np.float32(offset))[..., None]
+    return np.asarray(np.clip(changed, 0, 255).round(), dtype=np.uint8)
 
 
 def outlines(boxes: NDArray[np.float32]) -> list[NDArray[np.float32]]:

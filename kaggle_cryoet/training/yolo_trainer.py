@@ -44,6 +44,9 @@ def _to_float32(value: Any) -> Any:
 class SliceTrainer(UltralyticsTrainer):
     """Trains a `build_yolo` network on a slice folder."""
 
+    last: Path
+    """Where the checkpoint is written."""
+
     def __init__(
         self,
         arguments: dict[str, Any],
@@ -144,7 +147,7 @@ class SliceTrainer(UltralyticsTrainer):
 
     def save_model(self) -> bool:
         """Write the checkpoint; the one before stays until the new one is whole."""
-        path: Path = self.last
+        path = self.last
         self.last = path.with_name("unfinished.pt")
         try:
             saved: bool = super().save_model()
