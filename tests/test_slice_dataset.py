@@ -6,7 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from kaggle_cryoet.cli import cli
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.yolo11 import YoloSettings
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
@@ -241,3 +243,13 @@ def test_a_folder_for_other_classes_is_refused(tmp_path: Path):
 def test_impossible_settings_are_refused(bad):
     with pytest.raises(InputError):
         SliceSettings(**bad)
+
+
+def test_the_command_writes_what_the_function_writes(labelled_runs: Path, tmp_path: Path):
+    options = ["--every", "8", "--neighbour", "3", "--plain-share", "0.5", "--tile", "64", "--seed", "7"]
+    done = CliRunner().invoke(cli, ["slices", str(labelled_runs), "--output", str(tmp_path / "a"), *options])
+    assert done.exit_code == 0, done.output
+    assert f"slices: {tmp_path / 'a' / 'data.yaml'}\n" in done.output
+    image = YoloSettings(neighbour_voxels=3)
+    write_slices([labelled_runs], tmp_path / "b", settings=settings(image=image, tile_pixels=64, seed=7))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")

@@ -1,32 +1,23 @@
 """Train a YOLO11 on z-slices of labelled tomograms, from nothing or from given weights, and go on where it stopped."""
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.models.store import TRAINING_FOLDER, YoloModel, save_yolo
-from kaggle_cryoet.models.yolo11 import YoloSettings
-from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
 from kaggle_cryoet.training.slice_folder import DATA_FILE, SliceFolder, read_slice_folder
 from kaggle_cryoet.training.source import source_commit
 from kaggle_cryoet.training.yolo_recipes import PRESET_SEEDS, PRESETS, YoloRecipe, ultralytics_arguments
+from kaggle_cryoet.training.yolo_record import KeepModel, show_progress
 from kaggle_cryoet.training.yolo_start import check_checkpoint, resumed_start, starting_weights
-
-if TYPE_CHECKING:
-    from kaggle_cryoet.training.yolo_trainer import SliceTrainer
 
 MODEL_FOLDER = "yolo11"
 RECORD_FOLDER = "training"
 SLICES_FOLDER = "slices"
-FIRST_THRESHOLD = 0.25
-"""Threshold of every particle type until `train thresholds` fits them."""
 
 
 def train_yolo(
@@ -133,9 +124,9 @@ def train_yolo(
                 weights=start.weights,
                 time_limit_seconds=None if time_limit_seconds is None else time_limit_seconds - (monotonic() - begun),
             )
-            _KeepModel(output / MODEL_FOLDER, settings, provenance).attach(trainer)
+            KeepModel(output / MODEL_FOLDER, settings, provenance).attach(trainer)
             if progress:
-                _show_progress(trainer)
+                show_progress(trainer)
             trainer.train()
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error}); what was saved before is whole") from error
@@ -175,72 +166,3 @@ def _slice_folder(
 def _image_pixels(recipe: YoloRecipe, folder: SliceFolder) -> int:
     """Edge of a training image."""
     return recipe.image_pixels or -(-folder.longest_edge_pixels // 32) * 32
-
-
-class _KeepModel:
-    """Writes the model folder when the validation was better than ever before, and the record into it."""
-
-    def __init__(self, directory: Path, settings: YoloSettings, provenance: Mapping[str, Any]) -> None:
-        self.directory = directory
-        self.settings = settings
-        self.provenance = provenance
-        self.begun = monotonic()
-
-    def attach(self, trainer: "SliceTrainer") -> None:
-        """Be called after each checkpoint and at the end."""
-        trainer.add_callback("on_model_save", self.save)
-        trainer.add_callback("on_train_end", self.copy_record)
-
-    def save(self, trainer: "SliceTrainer") -> None:
-        """Write the averaged network if it is the best."""
-        if trainer.fitness == trainer.best_fitness:
-            provenance = {
-                **self.provenance,
-                "epochs": trainer.epoch + 1,
-                "minutes": round((monotonic() - self.begun) / 60, 1),
-                "validation": {name: float(value) for name, value in trainer.metrics.items() if "metrics/" in name},
-            }
-            thresholds = (FIRST_THRESHOLD,) * len(PARTICLES)
-            network = trainer.ema.ema
-            save_yolo(
-                self.directory,
-                YoloModel(network=network, settings=self.settings, thresholds=thresholds, provenance=provenance),
-            )
-        self.copy_record(trainer)
-
-    def copy_record(self, trainer: "SliceTrainer") -> None:
-        """Copy table and plots to the model."""
-        target = self.directory / TRAINING_FOLDER
-        target.mkdir(exist_ok=True)
-        for path in [trainer.csv, *sorted(trainer.save_dir.glob("*.png"))]:
-            if path.is_file():
-                shutil.copyfile(path, target / path.name)
-
-
-def _show_progress(trainer: "SliceTrainer") -> None:
-    """A bar over all batches, with the loss and the last validation beside it."""
-    from tqdm.auto import tqdm
-
-    bar: tqdm[Any] = tqdm(desc="training", unit="batch")
-    shown: dict[str, str] = {}
-
-    def start(trainer: "SliceTrainer") -> None:
-        bar.total = trainer.epochs * len(trainer.train_loader)
-        bar.n = bar.initial = trainer.start_epoch * len(trainer.train_loader)
-
-    def step(trainer: "SliceTrainer") -> None:
-        shown["loss"] = f"{sum(float(part) for part in trainer.tloss.values()):.3f}"
-        bar.set_postfix(shown, refresh=False)
-        bar.update()
-
-    def look(trainer: "SliceTrainer") -> None:
-        bar.total = trainer.epochs * len(trainer.train_loader)
-        shown["mAP50"] = f"{trainer.metrics['metrics/mAP50(B)']:.3f}"
-
-    for event, callback in (
-        ("on_train_start", start),
-        ("on_train_batch_end", step),
-        ("on_fit_epoch_end", look),
-        ("teardown", lambda _: bar.close()),
-    ):
-        trainer.add_callback(event, callback)

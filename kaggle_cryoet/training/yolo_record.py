@@ -1,0 +1,86 @@
+"""What a training of a detector shows and leaves: a bar, and the best model with a record of how it came about."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from kaggle_cryoet.models.store import TRAINING_FOLDER, YoloModel, save_yolo
+from kaggle_cryoet.models.yolo11 import YoloSettings
+from kaggle_cryoet.particles import PARTICLES
+
+if TYPE_CHECKING:
+    from kaggle_cryoet.training.yolo_trainer import SliceTrainer
+
+FIRST_THRESHOLD = 0.25
+"""Threshold of every particle type until `train thresholds` fits them."""
+
+
+class KeepModel:
+    """Writes the model folder when the validation was better than ever before, and the record into it."""
+
+    def __init__(self, directory: Path, settings: YoloSettings, provenance: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.provenance = provenance
+        self.begun = monotonic()
+
+    def attach(self, trainer: "SliceTrainer") -> None:
+        """Be called after each checkpoint and at the end."""
+        trainer.add_callback("on_model_save", self.save)
+        trainer.add_callback("on_train_end", self.copy_record)
+
+    def save(self, trainer: "SliceTrainer") -> None:
+        """Write the averaged network if it is the best."""
+        if trainer.fitness == trainer.best_fitness:
+            provenance = {
+                **self.provenance,
+                "epochs": trainer.epoch + 1,
+                "minutes": round((monotonic() - self.begun) / 60, 1),
+                "validation": {name: float(value) for name, value in trainer.metrics.items() if "metrics/" in name},
+            }
+            thresholds = (FIRST_THRESHOLD,) * len(PARTICLES)
+            network = trainer.ema.ema
+            save_yolo(
+                self.directory,
+                YoloModel(network=network, settings=self.settings, thresholds=thresholds, provenance=provenance),
+            )
+        self.copy_record(trainer)
+
+    def copy_record(self, trainer: "SliceTrainer") -> None:
+        """Copy table and plots to the model."""
+        target = self.directory / TRAINING_FOLDER
+        target.mkdir(exist_ok=True)
+        for path in [trainer.csv, *sorted(trainer.save_dir.glob("*.png"))]:
+            if path.is_file():
+                shutil.copyfile(path, target / path.name)
+
+
+def show_progress(trainer: "SliceTrainer") -> None:
+    """A bar over all batches, with the loss and the last validation beside it."""
+    from tqdm.auto import tqdm
+
+    bar: tqdm[Any] = tqdm(desc="training", unit="batch")
+    shown: dict[str, str] = {}
+
+    def start(trainer: "SliceTrainer") -> None:
+        bar.total = trainer.epochs * len(trainer.train_loader)
+        bar.n = bar.initial = trainer.start_epoch * len(trainer.train_loader)
+
+    def step(trainer: "SliceTrainer") -> None:
+        shown["loss"] = f"{sum(float(part) for part in trainer.tloss.values()):.3f}"
+        bar.set_postfix(shown, refresh=False)
+        bar.update()
+
+    def look(trainer: "SliceTrainer") -> None:
+        bar.total = trainer.epochs * len(trainer.train_loader)
+        shown["mAP50"] = f"{trainer.metrics['metrics/mAP50(B)']:.3f}"
+
+    for event, callback in (
+        ("on_train_start", start),
+        ("on_train_batch_end", step),
+        ("on_fit_epoch_end", look),
+        ("teardown", lambda _: bar.close()),
+    ):
+        trainer.add_callback(event, callback)
