@@ -176,7 +176,7 @@ def test_the_hybrid_rescues_what_either_branch_misses(
     monkeypatch.setattr(pickers, "detect", lambda *a, **k: boxes)
     generous = replace(HYBRID, coefficients=((0.6, 0.6, 0.0, 0.0, 4.0),) * len(PARTICLES))
     save_hybrid(weights / "hybrid", generous)
-    hits = {}
+    scores = {}
     for branch in BRANCHES:
         picker = load_pickers(branch, weights)[branch]
         found = pick_tomogram(np.zeros(SHAPE, np.float32), VOXEL, picker, PickSettings(branch=branch), CPU)

@@ -16,6 +16,7 @@ from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.simulation import dataset
 from kaggle_cryoet.simulation.beads import load_bead_model, render
 from kaggle_cryoet.simulation.dataset import simulate, simulate_tomogram, simulate_tomograms
+from kaggle_cryoet.simulation.nuisances import TRAINING
 from kaggle_cryoet.simulation.user_maps import fit_user_maps
 from kaggle_cryoet.tomogram import read_tomogram
 
@@ -59,7 +60,11 @@ def test_a_set_has_the_layout_of_the_competition_and_reads_back(made: Path) -> N
 
 
 def test_what_is_read_back_is_what_was_simulated(made: Path) -> None:
-    tomogram, picks, nuisances = simulate_tomogram("SIM_7_1", seed=(7, 1), shape_zyx=SHAPE, counts=COUNTS)
+    drawn = TRAINING.draw_of_set(7, 1)
+    tomogram, picks, nuisances = simulate_tomogram(
+        "SIM_7_1", seed=(7, 1), nuisances=drawn, shape_zyx=SHAPE, counts=COUNTS
+    )
+    assert nuisances == drawn
     run = find_runs(made)[1]
     np.testing.assert_array_equal(read_tomogram(run).data, tomogram.data)
     assert run.picks_directory is not None
@@ -171,7 +176,8 @@ def test_other_reconstructions_show_the_same_specimen(tmp_path: Path) -> None:
     types = ("wbp", "denoised", "isonetcorrected", "ctfdeconvolved")
     make(tmp_path, runs=1, tomogram_types=types)
     volumes = {name: read_tomogram(find_runs(tmp_path, tomogram_type=name)[0]).data for name in types}
-    alone, _, _ = simulate_tomogram("SIM_7_0", seed=(7, 0), shape_zyx=SHAPE, counts=COUNTS)
+    drawn = TRAINING.draw_of_set(7, 0)
+    alone, _, _ = simulate_tomogram("SIM_7_0", seed=(7, 0), nuisances=drawn, shape_zyx=SHAPE, counts=COUNTS)
     np.testing.assert_array_equal(volumes["denoised"], alone.data)
     for name in types:
         assert np.corrcoef(volumes[name].ravel(), volumes["denoised"].ravel())[0, 1] > 0.15
