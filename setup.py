@@ -41,6 +41,7 @@ setup(
         "pillow>=10",
         "tqdm>=4.66",
         "click>=8.1",
+        "pyyaml>=6",
     ],
     extras_require={
         "train": ["lightning>=2.6"],
