@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.yolo11 import OFFLINE
 from kaggle_cryoet.picking.branches import MODELS, UNET_FOLDER
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,7 @@ CACHES = {
 }
 """Variables that say where libraries write, and the folders in the cache that they are given."""
 SETTINGS = {
-    "YOLO_AUTOINSTALL": "false",
-    "YOLO_OFFLINE": "true",
+    **OFFLINE,
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUNBUFFERED": "1",
 }
