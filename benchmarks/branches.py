@@ -54,7 +54,7 @@ def pick_by_all(run: RunLocation, pickers: Mapping[str, Picker], settings: PickS
     if "unet" in seen and "yolo" in seen:
         seen["hybrid"] = seen["unet"], seen["yolo"]
     picks = {
-        branch: picker.decide(seen[branch], voxel, replace(settings, branch=branch))
+        branch: picker.decide(seen[branch], volume.shape, voxel, replace(settings, branch=branch))
         for branch, picker in pickers.items()
     }
     if "hybrid" in seen:

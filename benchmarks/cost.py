@@ -13,13 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from kaggle_cryoet.geometry import CZII_SHAPE_ZYX
 from kaggle_cryoet.models.unet3d import HALF, UNetSettings, build_unet
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.picking.pace import network_voxels
 from kaggle_cryoet.picking.segment import SegmentSettings
-from kaggle_cryoet.picking.windows import Zyx, fit_window, round_up
+from kaggle_cryoet.picking.windows import Zyx, fit_window, round_up, windows_for
 
-CZII_SHAPE_ZYX = (184, 630, 630)
 YOLO_MULTIPLE = 32
 T4_FLOP_PER_SECOND, T4_BYTES_PER_SECOND = 8e12, 200e9
 """What a T4 is assumed to reach: an eighth of its peak in half precision, two thirds of its memory's bandwidth."""
@@ -75,9 +75,9 @@ def unet_cost(settings: UNetSettings, shape_zyx: Zyx, *, flips: int = 1) -> tupl
     """Cost of a tomogram in the default windows, and the voxels that the network looks at."""
     network = build_unet(settings).eval()
     multiple: int = network.multiple  # type: ignore[assignment]
-    segment = SegmentSettings(flips=flips)
-    window = fit_window(segment.windows.window_zyx, shape_zyx, multiple)
-    voxels = network_voxels(segment, shape_zyx, multiple)
+    stride: int = network.stride  # type: ignore[assignment]
+    window = fit_window(windows_for(stride).window_zyx, shape_zyx, multiple)
+    voxels = network_voxels(SegmentSettings(flips=flips), shape_zyx, stride=stride, multiple=multiple)
     one = network_cost(network, (1, 1, *window))
     return one.times(voxels / (window[0] * window[1] * window[2])), voxels
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import click
 
+from kaggle_cryoet.geometry import CZII_SHAPE_ZYX
 from kaggle_cryoet.picking.branches import BRANCHES, MODELS
 
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "kaggle_cryoet" / "weights"
-REAL_SHAPE_ZYX = (184, 630, 630)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def run_notebook(tomogram: Path, work: Path, *options: object) -> Notebook:
 
 
 @click.command()
-@click.option("--shape", nargs=3, type=int, default=REAL_SHAPE_ZYX, show_default=True, metavar="Z Y X")
+@click.option("--shape", nargs=3, type=int, default=CZII_SHAPE_ZYX, show_default=True, metavar="Z Y X")
 @click.option("--seed", type=int, default=20260, show_default=True, help="Of the simulated tomograms.")
 @click.option("--yolo-size", default="l", show_default=True, help="The notebook's YOLO11: n, s, m, l or x.")
 @click.option("--windows", type=click.IntRange(2), default=8, show_default=True, help="Of the notebook's, to measure.")

@@ -10,7 +10,7 @@ import click
 
 from kaggle_cryoet import __version__
 from kaggle_cryoet.cli_look import look
-from kaggle_cryoet.cli_options import device_option, flips_option, pick_settings
+from kaggle_cryoet.cli_options import device_option, flips_option, pick_settings, strict_option
 from kaggle_cryoet.cli_report import confusion, curves, detections
 from kaggle_cryoet.cli_simulation import beads, calibrate, simulate
 from kaggle_cryoet.cli_training import train
@@ -51,6 +51,7 @@ def cli() -> None:
 @click.option("--run", "runs", multiple=True, metavar="NAME", help="Only this run; may be repeated.")
 @click.option("--tomogram-type", default="denoised", show_default=True, help="Reconstruction to take.")
 @flips_option
+@strict_option
 def predict(
     tomogram_dir: Path,
     output: Path,
@@ -63,6 +64,7 @@ def predict(
     runs: tuple[str, ...],
     tomogram_type: str,
     flips: str,
+    strict: bool,
 ) -> None:
     """Find the particles in TOMOGRAM_DIR and write a submission.
 
@@ -78,7 +80,7 @@ def predict(
         device=device,
         weights=weights,
         report=report,
-        settings=pick_settings(flips),
+        settings=pick_settings(flips, strict=strict),
         time_limit_seconds=time_limit,
         go_on=go_on,
         run_names=runs,
@@ -100,6 +102,7 @@ def predict(
 @device_option
 @weights_option
 @flips_option
+@strict_option
 def dry_run(
     train_dir: Path,
     output: Path,
@@ -108,6 +111,7 @@ def dry_run(
     device: str,
     weights: Path | None,
     flips: str,
+    strict: bool,
 ) -> None:
     """Predict the labelled tomograms in TRAIN_DIR, score them, and draw what was found and missed."""
     from kaggle_cryoet import jobs
@@ -119,7 +123,7 @@ def dry_run(
         branch=branch,
         device=device,
         weights=weights,
-        settings=pick_settings(flips),
+        settings=pick_settings(flips, strict=strict),
         progress=True,
         command=_command_line(),
     )

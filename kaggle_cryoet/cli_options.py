@@ -15,11 +15,17 @@ flips_option = click.option(
     show_default=True,
     help="Test-time augmentation: average over so many flips.",
 )
+strict_option = click.option(
+    "--strict",
+    is_flag=True,
+    help="Nothing below the fitted thresholds, however few there are above: for tomograms like those of the fit.",
+)
 
 
-def pick_settings(flips: str) -> "PickSettings":
-    """Settings of picking for a value of `flips_option`."""
+def pick_settings(flips: str, *, strict: bool = False) -> "PickSettings":
+    """Settings of picking for values of `flips_option` and `strict_option`."""
+    from kaggle_cryoet.picking.choose import STRICT, ChooseSettings
     from kaggle_cryoet.picking.segment import SegmentSettings
     from kaggle_cryoet.picking.settings import PickSettings
 
-    return PickSettings(segment=SegmentSettings(flips=int(flips)))
+    return PickSettings(segment=SegmentSettings(flips=int(flips)), choose=STRICT if strict else ChooseSettings())

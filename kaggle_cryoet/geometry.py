@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 CZII_VOXEL_ANGSTROM = 10.012444
 """Voxel size of the competition's tomograms, from the `.zattrs` of TS_5_4; its folders say 10.000."""
+CZII_SHAPE_ZYX = (184, 630, 630)
+"""Shape of the competition's tomograms."""
 
 
 def index_to_angstrom(index: NDArray[np.floating], voxel_angstrom: float) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
-"""The six particle types of the CZII competition: name, radius and weight in the score.
+"""The six particle types of the CZII competition: name, radius, weight in the score, and how many there are.
 
-Source: Kaggle, "CZII - CryoET Object Identification", evaluation page. The order of `PARTICLES` is the order of classes
-everywhere: in score volumes, in labels of `Picks`, in model folders.
+Source: Kaggle, "CZII - CryoET Object Identification", evaluation page, and the picks of its seven training tomograms.
+The order of `PARTICLES` is the order of classes everywhere: in score volumes, in labels of `Picks`, in model folders.
 """
 
 from dataclasses import dataclass
@@ -19,15 +19,17 @@ class Particle:
     """Radius in the competition's table; a pick within half of it is a hit."""
     weight: float
     """Weight in the competition's score; 0 is not scored."""
+    mean_count: float
+    """Mean number of picks in a tomogram of `CZII_SHAPE_ZYX`, over the competition's seven training tomograms."""
 
 
 PARTICLES: tuple[Particle, ...] = (
-    Particle(name="apo-ferritin", radius_angstrom=60.0, weight=1.0),
-    Particle(name="beta-amylase", radius_angstrom=65.0, weight=0.0),
-    Particle(name="beta-galactosidase", radius_angstrom=90.0, weight=2.0),
-    Particle(name="ribosome", radius_angstrom=150.0, weight=1.0),
-    Particle(name="thyroglobulin", radius_angstrom=130.0, weight=2.0),
-    Particle(name="virus-like-particle", radius_angstrom=135.0, weight=1.0),
+    Particle(name="apo-ferritin", radius_angstrom=60.0, weight=1.0, mean_count=375 / 7),
+    Particle(name="beta-amylase", radius_angstrom=65.0, weight=0.0, mean_count=87 / 7),
+    Particle(name="beta-galactosidase", radius_angstrom=90.0, weight=2.0, mean_count=112 / 7),
+    Particle(name="ribosome", radius_angstrom=150.0, weight=1.0, mean_count=331 / 7),
+    Particle(name="thyroglobulin", radius_angstrom=130.0, weight=2.0, mean_count=251 / 7),
+    Particle(name="virus-like-particle", radius_angstrom=135.0, weight=1.0, mean_count=113 / 7),
 )
 
 PARTICLE_NAMES: tuple[str, ...] = tuple(particle.name for particle in PARTICLES)

@@ -24,12 +24,12 @@ ONCE, TWICE, FOUR_TIMES = (PickSettings(segment=SegmentSettings(flips=flips, win
 
 
 def pace_of(settings: PickSettings, deadline: float | None) -> Pace:
-    return Pace(settings, plans=lambda shape: unet_plans(settings, shape, multiple=16), deadline=deadline)
+    return Pace(settings, plans=lambda shape: unet_plans(settings, shape, stride=2, multiple=16), deadline=deadline)
 
 
 def test_a_competition_tomogram_takes_four_of_these_windows() -> None:
-    assert network_voxels(ONCE.segment, COMPETITION, 16) == 4 * 192 * 352 * 352
-    assert network_voxels(FOUR_TIMES.segment, COMPETITION, 16) == 16 * 192 * 352 * 352
+    assert network_voxels(ONCE.segment, COMPETITION, stride=2, multiple=16) == 4 * 192 * 352 * 352
+    assert network_voxels(FOUR_TIMES.segment, COMPETITION, stride=2, multiple=16) == 16 * 192 * 352 * 352
 
 
 @pytest.mark.parametrize("shape", [COMPETITION, (184, 630, 910), (40, 72, 88)])
@@ -45,16 +45,24 @@ def test_windows_without_overlap_cover_everything_side_by_side(shape: tuple[int,
 
 
 def test_flips_are_saved_first_and_overlap_last() -> None:
-    ladder = cheaper_settings(SegmentSettings(flips=8, windows=WINDOWS), COMPETITION, 16)
+    ladder = cheaper_settings(SegmentSettings(flips=8, windows=WINDOWS), COMPETITION, stride=2, multiple=16)
     assert [settings.flips for settings in ladder] == [8, 4, 2, 1, 1]
     assert [settings.windows.overlap for settings in ladder] == [0.125, 0.125, 0.125, 0.125, 0.0]
     assert ladder[-1].windows.window_zyx == (192, 320, 320)
-    costs = [network_voxels(settings, COMPETITION, 16) for settings in ladder]
+    costs = [network_voxels(settings, COMPETITION, stride=2, multiple=16) for settings in ladder]
     assert costs == sorted(costs, reverse=True)
 
 
 def test_overlap_is_kept_where_it_costs_nothing() -> None:
-    assert cheaper_settings(ONCE.segment, (40, 72, 88), 16) == [ONCE.segment]
+    assert cheaper_settings(ONCE.segment, (40, 72, 88), stride=2, multiple=16) == [ONCE.segment]
+
+
+def test_windows_suit_the_stride_of_the_network() -> None:
+    half, full = (network_voxels(SegmentSettings(), COMPETITION, stride=stride, multiple=16) for stride in (2, 1))
+    assert half == 6 * 192 * 240 * 352  # full depth
+    assert full == 3 * 5 * 5 * 96 * 192 * 192  # (184 - 96) / 72 and (630 - 192) / 144, rounded up, and one more
+    tiled = cheaper_settings(SegmentSettings(), COMPETITION, stride=1, multiple=4)[-1]
+    assert tiled.windows == WindowSettings(window_zyx=(64, 128, 128), overlap=0.0)
 
 
 def test_without_a_deadline_everything_is_done_as_wished() -> None:
@@ -79,8 +87,8 @@ def test_what_does_not_fit_is_done_with_as_many_flips_as_do(caplog: pytest.LogCa
     pace = pace_of(FOUR_TIMES, 1000.0)
     pace.record(FOUR_TIMES, 100.0)
     assert pace.choose(COMPETITION, left=15, now=0.0) == TWICE  # 1500 s, then 750 s
-    assert "the forecast for 15 more tomograms is 25.0 min by unet (4 flips, windows overlap by 0.125)" in caplog.text
-    assert "16.7 min are left: going on by unet (2 flips, windows overlap by 0.125)" in caplog.text
+    assert "the forecast for 15 more tomograms is 25.0 min by unet (4 flips, windows overlap)" in caplog.text
+    assert "16.7 min are left: going on by unet (2 flips, windows overlap)" in caplog.text
 
 
 def test_the_first_tomogram_counts_only_until_there_is_another() -> None:
@@ -102,7 +110,7 @@ def test_the_measured_time_counts_for_more_than_the_estimated_one() -> None:
 def test_when_nothing_fits_the_cheapest_is_done_until_the_time_is_up(caplog: pytest.LogCaptureFixture) -> None:
     pace = pace_of(TWICE, 1000.0)
     pace.record(TWICE, 500.0)
-    cheapest = unet_plans(TWICE, COMPETITION, multiple=16)[-1].settings
+    cheapest = unet_plans(TWICE, COMPETITION, stride=2, multiple=16)[-1].settings
     assert pace.choose(COMPETITION, left=100, now=0.0) == cheapest
     assert "some tomograms will not be picked" in caplog.text
     pace.record(cheapest, 210.0)
@@ -120,7 +128,7 @@ def test_a_detector_looks_at_whole_slices_with_a_rim_and_can_leave_out_every_sec
 
 def test_the_hybrid_saves_flips_then_overlap_then_a_branch() -> None:
     wished = PickSettings(branch="hybrid", segment=SegmentSettings(flips=2, windows=WINDOWS))
-    unet, yolo = unet_plans(wished, COMPETITION, multiple=16), yolo_plans(wished, COMPETITION, size="n")
+    unet, yolo = unet_plans(wished, COMPETITION, stride=2, multiple=16), yolo_plans(wished, COMPETITION, size="n")
     plans = hybrid_plans(unet, yolo)
     chosen = [(p.settings.branch, p.settings.segment.flips, p.settings.segment.windows.overlap) for p in plans]
     assert chosen[:3] == [("hybrid", 2, 0.125), ("hybrid", 1, 0.125), ("hybrid", 1, 0.0)]

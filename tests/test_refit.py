@@ -10,6 +10,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import evaluate
 from kaggle_cryoet.models.store import YoloModel, load_unet, load_yolo, save_yolo
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
+from kaggle_cryoet.picking.choose import STRICT
 from kaggle_cryoet.picking.detect import DetectSettings
 from kaggle_cryoet.picking.pickers import YoloPicker, pick_tomogram
 from kaggle_cryoet.picking.segment import SegmentSettings
@@ -32,7 +33,7 @@ def test_thresholds_of_a_detector_are_fitted_to_its_joined_slices(labelled_runs:
     save_yolo(folder, before)
     (folder / "training").mkdir()
     (folder / "training" / "results.csv").write_text("epoch\n")
-    pick = PickSettings(detect=DetectSettings(stride_z=4))
+    pick = PickSettings(detect=DetectSettings(stride_z=4), choose=STRICT)
     thresholds, score = refit_thresholds(folder, [labelled_runs], settings=pick, device="cpu")
     after = load_yolo(folder)
     assert after.thresholds == thresholds != before.thresholds

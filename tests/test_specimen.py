@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.geometry import angstrom_to_index
-from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
+from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, angstrom_to_index
+from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_of
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation.beads import load_bead_model, render
 from kaggle_cryoet.simulation.lysate import Beads, aggregate, cargo, companions, filament, globules, gold, scattered
 from kaggle_cryoet.simulation.nuisances import TRAINING, Chance, NuisanceRanges, Nuisances, Uniform
 from kaggle_cryoet.simulation.placement import Slab
-from kaggle_cryoet.simulation.population import HABITS, REAL_SHAPE_ZYX, Population, beads_of, draw_counts
+from kaggle_cryoet.simulation.population import HABITS, Population, beads_of, draw_counts
 from kaggle_cryoet.simulation.specimen import Specimen, draw_specimen
 
 SHAPE = (40, 56, 72)
@@ -117,9 +117,9 @@ def test_drawn_counts_follow_the_real_ones_in_proportion_to_the_volume() -> None
     rng = np.random.default_rng(4)
     half = (92, 630, 630)
     counts = [draw_counts(nuisances(particle_density=1.0), half, rng) for _ in range(400)]
-    for name, habit in HABITS.items():
-        assert np.mean([item[name] for item in counts]) == pytest.approx(habit.count / 2, rel=0.1)
-    assert np.prod(half) * 2 == np.prod(REAL_SHAPE_ZYX)
+    for particle in PARTICLES:
+        assert np.mean([item[particle.name] for item in counts]) == pytest.approx(particle.mean_count / 2, rel=0.1)
+    assert np.prod(half) * 2 == np.prod(CZII_SHAPE_ZYX)
 
 
 def test_surroundings_stay_out_of_particles_and_are_not_labelled() -> None:

@@ -250,3 +250,16 @@ def test_weights_are_told_from_others_by_their_digest(saved, tmp_path):
     save_unet(tmp_path / "other", a_model(seed=3))
     shutil.copytree(saved, tmp_path / "same")
     assert weights_digest(saved) == weights_digest(tmp_path / "same") != weights_digest(tmp_path / "other")
+
+
+def test_weights_that_were_altered_are_an_input_error(saved):
+    digest = weights_digest(saved)
+    with (saved / WEIGHTS_FILE).open("r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last[0] ^ 1]))  # a whole file of the right length, off by one bit
+    with pytest.raises(InputError, match=rf"weights\.safetensors: not the weights that .*expected {digest}"):
+        load_unet(saved)
+    change_description(saved, lambda description: description.pop("weights_sha256"))
+    load_unet(saved)  # models of earlier versions do not say

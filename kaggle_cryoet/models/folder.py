@@ -21,6 +21,8 @@ from kaggle_cryoet.particles import PARTICLE_NAMES
 FORMAT = 1
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
+WEIGHTS_DIGEST = "weights_sha256"
+"""Where `model.json` says which weights it describes."""
 TRAINING_FOLDER = "training"
 """Tables and plots of a training; they stay when the model beside them is replaced."""
 
@@ -44,7 +46,7 @@ def write_folder(
 
     if not _is_free_or_model(directory):
         raise InputError(f"{directory}: exists and is no model folder; it is not replaced by one")
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT,
         **description,
         "classes": PARTICLE_NAMES,
@@ -58,6 +60,7 @@ def write_folder(
             unfinished.chmod(0o755)  # temporary folders are for their owner alone
             if network is not None:
                 _write_weights(unfinished / WEIGHTS_FILE, network)
+                content[WEIGHTS_DIGEST] = weights_digest(unfinished)
             (unfinished / DESCRIPTION_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
             if (directory / TRAINING_FOLDER).is_dir():
                 shutil.copytree(directory / TRAINING_FOLDER, unfinished / TRAINING_FOLDER)
@@ -145,13 +148,16 @@ def thresholds_and_provenance(description: dict[str, Any]) -> tuple[tuple[float,
     return thresholds, dict(description["provenance"])
 
 
-def with_weights(network: nn.Module, directory: Path, settings: object) -> nn.Module:
+def with_weights(
+    network: nn.Module, directory: Path, settings: object, *, expected_digest: str | None = None
+) -> nn.Module:
     """The network with the weights of a folder, in evaluation mode.
 
     Raises
     ------
     InputError
-        If the weights are missing, not whole, or do not fit the network that was built from `settings`.
+        If the weights are missing, not whole, not those with the expected sha256, if there is one, or do not fit the
+        network that was built from `settings`.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -167,6 +173,12 @@ def with_weights(network: nn.Module, directory: Path, settings: object) -> nn.Mo
     except RuntimeError as error:
         said = " ".join(str(error).split())
         raise InputError(f"{path}: the weights do not fit {settings}: {said[:200]}") from None
+    found_digest = weights_digest(directory)
+    if expected_digest is not None and found_digest != expected_digest:  # last: a truncated file has a clearer fault
+        raise InputError(
+            f"{path}: not the weights that {DESCRIPTION_FILE} describes: its sha256 is {found_digest}, "
+            f"expected {expected_digest}"
+        )
     return network.eval()
 
 

@@ -12,6 +12,7 @@ from kaggle_cryoet.models.folder import (
     DESCRIPTION_FILE,
     FORMAT,
     TRAINING_FOLDER,
+    WEIGHTS_DIGEST,
     WEIGHTS_FILE,
     read_description,
     thresholds_and_provenance,
@@ -104,7 +105,7 @@ def load_unet(directory: str | Path) -> UNetModel:
             localise=description["settings"].get("localise", "maxima"),
         )
         thresholds, provenance = thresholds_and_provenance(description)
-    network = with_weights(build_unet(settings), directory, settings)
+    network = with_weights(build_unet(settings), directory, settings, expected_digest=description.get(WEIGHTS_DIGEST))
     return UNetModel(network=network, settings=settings, thresholds=thresholds, provenance=provenance)
 
 
@@ -114,7 +115,7 @@ def load_yolo(directory: str | Path) -> YoloModel:
     with read_description(directory, "yolo11") as description:
         settings = YoloSettings(**description["settings"])
         thresholds, provenance = thresholds_and_provenance(description)
-    network = with_weights(build_yolo(settings), directory, settings)
+    network = with_weights(build_yolo(settings), directory, settings, expected_digest=description.get(WEIGHTS_DIGEST))
     return YoloModel(network=network, settings=settings, thresholds=thresholds, provenance=provenance)
 
 

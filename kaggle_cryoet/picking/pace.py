@@ -10,7 +10,7 @@ from kaggle_cryoet.picking.detect import MULTIPLE as DETECTOR_MULTIPLE
 from kaggle_cryoet.picking.detect import DetectSettings
 from kaggle_cryoet.picking.segment import SegmentSettings
 from kaggle_cryoet.picking.settings import PickSettings
-from kaggle_cryoet.picking.windows import WindowSettings, fit_window, round_up, window_starts
+from kaggle_cryoet.picking.windows import WindowSettings, fit_window, round_up, window_starts, windows_for
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +32,9 @@ class Plan:
     """Its time is in proportion to this."""
 
 
-def network_voxels(settings: SegmentSettings, shape_zyx: tuple[int, ...], multiple: int) -> int:
+def network_voxels(settings: SegmentSettings, shape_zyx: tuple[int, ...], *, stride: int, multiple: int) -> int:
     """Voxels that a network looks at in one tomogram, all windows and flips counted; its time is in proportion."""
-    windows = settings.windows
+    windows = settings.windows or windows_for(stride)
     edges = fit_window(windows.window_zyx, shape_zyx, multiple)
     counts = [
         len(window_starts(size, edge, overlap=windows.overlap, multiple=multiple))
@@ -53,13 +53,19 @@ def without_overlap(windows: WindowSettings, shape_zyx: tuple[int, ...], multipl
     return WindowSettings(window_zyx=(z, y, x), overlap=0.0)
 
 
-def cheaper_settings(settings: SegmentSettings, shape_zyx: tuple[int, ...], multiple: int) -> list[SegmentSettings]:
+def cheaper_settings(
+    settings: SegmentSettings, shape_zyx: tuple[int, ...], *, stride: int, multiple: int
+) -> list[SegmentSettings]:
     """The settings and what can be done for less: half the flips, and so on; at last without overlap of windows."""
     ladder = [settings]
     while ladder[-1].flips > 1:
         ladder.append(replace(ladder[-1], flips=ladder[-1].flips // 2))
-    tiled = replace(ladder[-1], windows=without_overlap(settings.windows, shape_zyx, multiple))
-    if network_voxels(tiled, shape_zyx, multiple) < network_voxels(ladder[-1], shape_zyx, multiple):
+    windows = settings.windows or windows_for(stride)
+    tiled = replace(ladder[-1], windows=without_overlap(windows, shape_zyx, multiple))
+    tiled_voxels, voxels = (
+        network_voxels(either, shape_zyx, stride=stride, multiple=multiple) for either in (tiled, ladder[-1])
+    )
+    if tiled_voxels < voxels:
         ladder.append(tiled)
     return ladder
 
@@ -70,11 +76,14 @@ def detector_pixels(settings: DetectSettings, shape_zyx: tuple[int, ...]) -> int
     return -(-depth // settings.stride_z) * round_up(height, DETECTOR_MULTIPLE) * round_up(width, DETECTOR_MULTIPLE)
 
 
-def unet_plans(settings: PickSettings, shape_zyx: tuple[int, ...], *, multiple: int) -> list[Plan]:
+def unet_plans(settings: PickSettings, shape_zyx: tuple[int, ...], *, stride: int, multiple: int) -> list[Plan]:
     """What is wished for of the U-Net, and what can be done for less."""
     return [
-        Plan(settings=replace(settings, segment=cheaper), cost=network_voxels(cheaper, shape_zyx, multiple))
-        for cheaper in cheaper_settings(settings.segment, shape_zyx, multiple)
+        Plan(
+            settings=replace(settings, segment=cheaper),
+            cost=network_voxels(cheaper, shape_zyx, stride=stride, multiple=multiple),
+        )
+        for cheaper in cheaper_settings(settings.segment, shape_zyx, stride=stride, multiple=multiple)
     ]
 
 
@@ -97,7 +106,8 @@ def hybrid_plans(unet: Sequence[Plan], yolo: Sequence[Plan]) -> list[Plan]:
 
 def describe(settings: PickSettings) -> str:
     """What a pace changes, in words."""
-    unet = f"{settings.segment.flips} flips, windows overlap by {settings.segment.windows.overlap:g}"
+    tiled = settings.segment.windows is not None and settings.segment.windows.overlap == 0
+    unet = f"{settings.segment.flips} flips, windows {'side by side' if tiled else 'overlap'}"
     yolo = f"every {settings.detect.stride_z}. slice"
     words = {"unet": unet, "yolo": yolo, "hybrid": f"{unet}, {yolo}"}
     return f"{settings.branch} ({words[settings.branch]})"

@@ -17,6 +17,7 @@ from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.associate import associate
 from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER, find_models
 from kaggle_cryoet.picking.candidates import find_candidates
+from kaggle_cryoet.picking.choose import choose, expected_counts, lowered
 from kaggle_cryoet.picking.detect import Detections, detect, prepare
 from kaggle_cryoet.picking.fuse import Candidates, join, rank, suppress_each_type
 from kaggle_cryoet.picking.pace import Plan, hybrid_plans, unet_plans, yolo_plans
@@ -39,7 +40,7 @@ class Picker(Protocol):
     def look(self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device) -> Any:
         """What the networks make of a normalised `(z, y, x)` volume: the work for the device."""
 
-    def decide(self, seen: Any, voxel_angstrom: float, settings: PickSettings) -> Picks:
+    def decide(self, seen: Any, shape_zyx: tuple[int, ...], voxel_angstrom: float, settings: PickSettings) -> Picks:
         """Picks from what the networks made of it, the types in the order of `PARTICLES`, the best of each first."""
 
 
@@ -51,8 +52,9 @@ class UNetPicker:
 
     def plans(self, settings: PickSettings, shape_zyx: tuple[int, ...]) -> list[Plan]:
         """With fewer flips, at last without overlap of windows."""
+        stride: int = self.model.network.stride  # type: ignore[assignment]
         multiple: int = self.model.network.multiple  # type: ignore[assignment]
-        return unet_plans(settings, shape_zyx, multiple=multiple)
+        return unet_plans(settings, shape_zyx, stride=stride, multiple=multiple)
 
     def look(self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device) -> ScoreGrid:
         """Scores on a grid."""
@@ -65,9 +67,13 @@ class UNetPicker:
         localise = settings.localise_for(self.model)
         return find_candidates(seen, voxel_angstrom=voxel_angstrom, thresholds=thresholds, settings=localise)
 
-    def decide(self, seen: ScoreGrid, voxel_angstrom: float, settings: PickSettings) -> Picks:
-        """What is above the thresholds of the model."""
-        return self.propose(seen, voxel_angstrom, settings, self.model.thresholds)
+    def decide(
+        self, seen: ScoreGrid, shape_zyx: tuple[int, ...], voxel_angstrom: float, settings: PickSettings
+    ) -> Picks:
+        """What is above the thresholds of the model, and near misses."""
+        candidates = self.propose(seen, voxel_angstrom, settings, lowered(self.model.thresholds, settings.choose))
+        expected = expected_counts(shape_zyx, voxel_angstrom)
+        return choose(candidates, self.model.thresholds, expected, settings.choose)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,9 +94,13 @@ class YoloPicker:
         """What shows in slices, down to low scores."""
         return suppress_each_type(associate(seen, voxel_angstrom, settings.associate), settings.suppression_radius)
 
-    def decide(self, seen: Detections, voxel_angstrom: float, settings: PickSettings) -> Picks:
-        """What is above the thresholds of the model."""
-        return above(self.propose(seen, voxel_angstrom, settings), self.model.thresholds)
+    def decide(
+        self, seen: Detections, shape_zyx: tuple[int, ...], voxel_angstrom: float, settings: PickSettings
+    ) -> Picks:
+        """What is above the thresholds of the model, and near misses."""
+        candidates = self.propose(seen, voxel_angstrom, settings)
+        expected = expected_counts(shape_zyx, voxel_angstrom)
+        return choose(candidates, self.model.thresholds, expected, settings.choose)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,10 +121,17 @@ class HybridPicker:
         """Scores on a grid, and boxes in slices."""
         return self.unet.look(volume, settings, device), self.yolo.look(volume, settings, device)
 
-    def decide(self, seen: tuple[ScoreGrid, Detections], voxel_angstrom: float, settings: PickSettings) -> Picks:
-        """What is above the thresholds of the model."""
+    def decide(
+        self,
+        seen: tuple[ScoreGrid, Detections],
+        shape_zyx: tuple[int, ...],
+        voxel_angstrom: float,
+        settings: PickSettings,
+    ) -> Picks:
+        """What is above the thresholds of the model, and near misses."""
         candidates = propose(self.unet, self.yolo, seen, voxel_angstrom, settings)
-        return above(rank(candidates, self.model, settings.suppression_radius), self.model.thresholds)
+        ranked = rank(candidates, self.model, settings.suppression_radius)
+        return choose(ranked, self.model.thresholds, expected_counts(shape_zyx, voxel_angstrom), settings.choose)
 
 
 def propose(
@@ -134,11 +151,6 @@ def propose(
         voxel_angstrom,
         settings.fuse,
     )
-
-
-def above(picks: Picks, thresholds: Sequence[float]) -> Picks:
-    """Picks whose scores are above the thresholds of their types."""
-    return picks.select(picks.score > np.array(thresholds)[picks.label])
 
 
 def load_pickers(branch: str, weights: Path) -> Mapping[str, Picker]:
@@ -175,4 +187,4 @@ def pick_tomogram(
     volume: NDArray[np.float32], voxel_angstrom: float, picker: Picker, settings: PickSettings, device: torch.device
 ) -> Picks:
     """Picks of a normalised `(z, y, x)` volume."""
-    return picker.decide(picker.look(volume, settings, device), voxel_angstrom, settings)
+    return picker.decide(picker.look(volume, settings, device), volume.shape, voxel_angstrom, settings)

@@ -122,7 +122,7 @@ def pick_on_device(
                         shape_zyx=volume.shape,
                         began=began,
                         waited=began - asked,
-                        picks=decider.submit(seen.decide, voxel_angstrom),
+                        picks=decider.submit(seen.decide, volume.shape, voxel_angstrom),
                     )
             except FAULTS_OF_ONE_TOMOGRAM as error:
                 failed = Outcome(run=run.name, reason=str(error) or type(error).__name__)
@@ -147,9 +147,9 @@ class _Seen:
     picker: Picker
     settings: PickSettings
 
-    def decide(self, voxel_angstrom: float) -> tuple[Picks, float]:
+    def decide(self, shape_zyx: tuple[int, ...], voxel_angstrom: float) -> tuple[Picks, float]:
         """Picks of the tomogram, and when they were there."""
-        return self.picker.decide(self.evidence, voxel_angstrom, self.settings), time.monotonic()
+        return self.picker.decide(self.evidence, shape_zyx, voxel_angstrom, self.settings), time.monotonic()
 
 
 class _Looker:

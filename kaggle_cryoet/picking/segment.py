@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,7 @@ from kaggle_cryoet.picking.windows import (
     fit_window,
     halve_window,
     window_starts,
+    windows_for,
 )
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class ScoreGrid:
 class SegmentSettings:
     """How a network is applied to a volume."""
 
-    windows: WindowSettings = field(default_factory=WindowSettings)
-    """How the volume is cut."""
+    windows: WindowSettings | None = None
+    """How the volume is cut; as suits the network if None."""
     flips: int = 1
     """Over how many flips of the volume the scores are averaged: 1, 2, 4 or 8, see `FLIPS`."""
     mixed_precision: bool = True
@@ -111,15 +112,16 @@ def segment(
     """
     import torch
 
-    _, multiple = _stride_and_multiple(network)
+    stride, multiple = _stride_and_multiple(network)
+    windows = settings.windows or windows_for(stride)
     network.eval().to(device)
     if getattr(network, "channels_last", False):
         network.to(memory_format=torch.channels_last_3d)
-    window_zyx = fit_window(settings.windows.window_zyx, volume.shape, multiple)
+    window_zyx = fit_window(windows.window_zyx, volume.shape, multiple)
     while True:
         try:
             with torch.inference_mode():
-                return _blend(network, volume, window_zyx, settings, device, progress)
+                return _blend(network, volume, window_zyx, windows.overlap, settings, device, progress)
         except (MemoryError, RuntimeError) as error:
             smaller = halve_window(window_zyx, multiple, settings.minimum_window)
             if smaller is None or not is_out_of_memory(error):
@@ -134,6 +136,7 @@ def _blend(
     network: torch.nn.Module,
     volume: NDArray[np.float32],
     window_zyx: Zyx,
+    overlap: float,
     settings: SegmentSettings,
     device: torch.device,
     progress: Callable[[int, int], None] | None,
@@ -148,7 +151,7 @@ def _blend(
     dtype = autocast_dtype(device) if settings.mixed_precision else None
     axes = []
     for size, edge in zip(volume.shape, window_zyx, strict=True):
-        starts = window_starts(size, edge, overlap=settings.windows.overlap, multiple=multiple)
+        starts = window_starts(size, edge, overlap=overlap, multiple=multiple)
         axes.append(list(zip(starts.tolist(), blend_weights(starts // stride, edge // stride), strict=True)))
     windows = list(itertools.product(*axes))
     for done, ((z, weight_z), (y, weight_y), (x, weight_x)) in enumerate(windows, 1):

@@ -20,8 +20,7 @@ class WindowSettings:
 
     window_zyx: Zyx = (192, 240, 352)
     """Edges in voxels, rounded up to the network's multiple; an axis shorter than its edge becomes one window.
-    The default takes a competition tomogram (184, 630, 630) in six windows of full depth and suits networks that
-    work at half resolution; one at full resolution needs eight times their memory for the same window."""
+    The default takes a competition tomogram (184, 630, 630) in six windows of full depth."""
     overlap: float = 0.125
     """The least overlap of neighbouring windows, as a fraction of the edge."""
 
@@ -31,6 +30,16 @@ class WindowSettings:
             raise InputError(f"window_zyx must be three positive edges, got {self.window_zyx}")
         if not 0 <= self.overlap < 1:
             raise InputError(f"overlap must be at least 0 and less than 1, got {self.overlap}")
+
+
+HALF_RESOLUTION = WindowSettings()
+FULL_RESOLUTION = WindowSettings(window_zyx=(96, 192, 192), overlap=0.25)
+"""Networks that work at full resolution need eight times the memory for the same window."""
+
+
+def windows_for(stride: int) -> WindowSettings:
+    """Windows that suit a network whose grid has a stride."""
+    return HALF_RESOLUTION if stride > 1 else FULL_RESOLUTION
 
 
 def round_up(size: int, multiple: int) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation import slice_statistics as statistics
@@ -15,7 +15,7 @@ from kaggle_cryoet.simulation.calibration_pictures import draw_pictures
 from kaggle_cryoet.simulation.calibration_slices import PLANES, SliceSet, read_real, slices_like
 from kaggle_cryoet.simulation.dataset import run_name, simulate_tomogram
 from kaggle_cryoet.simulation.nuisances import NUISANCE_RANGES
-from kaggle_cryoet.simulation.population import HABITS, REAL_SHAPE_ZYX
+from kaggle_cryoet.simulation.population import HABITS
 
 Figures = dict[str, dict[str, float]]
 """Values by section and name."""
@@ -84,7 +84,7 @@ def figures_of_picks(picks: Picks) -> Figures:
 
 
 def simulated(
-    real: SliceSet, numbers: Sequence[int], *, seed: int = 0, shape_zyx: tuple[int, int, int] = REAL_SHAPE_ZYX
+    real: SliceSet, numbers: Sequence[int], *, seed: int = 0, shape_zyx: tuple[int, int, int] = CZII_SHAPE_ZYX
 ) -> tuple[list[SliceSet], list[Figures]]:
     """Slices and figures of the simulated tomograms of a set that have these numbers."""
     from tqdm.auto import tqdm
@@ -154,7 +154,7 @@ def calibrate(
     output: str | Path,
     tomograms: int = 10,
     seed: int = 0,
-    shape_zyx: tuple[int, int, int] = REAL_SHAPE_ZYX,
+    shape_zyx: tuple[int, int, int] = CZII_SHAPE_ZYX,
 ) -> list[Path]:
     """Write the table `calibration.md` and the pictures of `draw_pictures`.
 

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM, angstrom_to_index
+from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, CZII_VOXEL_ANGSTROM, angstrom_to_index
 from kaggle_cryoet.particles import PARTICLES, label_of
 from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.simulation import slice_statistics as statistics
-from kaggle_cryoet.simulation.population import REAL_SHAPE_ZYX
 from kaggle_cryoet.tomogram import Tomogram
 
 CROP_FILE = "real/TS_100_3_denoised_crop128_9slices.npz"
@@ -116,7 +115,7 @@ def slices_like(real: SliceSet, tomogram: Tomogram, picks: Picks, rng: np.random
     return SliceSet(
         planes={plane: [statistics.in_spreads(cut) for cut in cut_planes] for plane, cut_planes in planes.items()},
         spread=float(np.median([statistics.spread(cut) for cut_planes in planes.values() for cut in cut_planes])),
-        field=shown(round(SLICE_Z * depth / REAL_SHAPE_ZYX[0])),
+        field=shown(round(SLICE_Z * depth / CZII_SHAPE_ZYX[0])),
         window=real.window,
         seen=seen,
         projections=[box.min(axis=0).astype(np.float64) for box in whole[: len(real.projections)]],

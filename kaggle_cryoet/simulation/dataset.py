@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.simulation.beads import BeadModel
 from kaggle_cryoet.simulation.denoise import finish
 from kaggle_cryoet.simulation.microscope import draw_tilt_series
 from kaggle_cryoet.simulation.nuisances import NUISANCE_RANGES, Nuisances
-from kaggle_cryoet.simulation.population import REAL_SHAPE_ZYX
 from kaggle_cryoet.simulation.reconstruction import check_types, reconstruct_types
 from kaggle_cryoet.simulation.specimen import draw_specimen
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
@@ -32,7 +31,7 @@ def simulate_tomogram(
     name: str,
     *,
     seed: Sequence[int] | int,
-    shape_zyx: tuple[int, int, int] = REAL_SHAPE_ZYX,
+    shape_zyx: tuple[int, int, int] = CZII_SHAPE_ZYX,
     nuisances: Nuisances | None = None,
     voxel_angstrom: float = CZII_VOXEL_ANGSTROM,
     counts: Mapping[str, int] | None = None,
@@ -59,7 +58,7 @@ def simulate_tomograms(
     name: str,
     *,
     seed: Sequence[int] | int,
-    shape_zyx: tuple[int, int, int] = REAL_SHAPE_ZYX,
+    shape_zyx: tuple[int, int, int] = CZII_SHAPE_ZYX,
     nuisances: Nuisances | None = None,
     voxel_angstrom: float = CZII_VOXEL_ANGSTROM,
     counts: Mapping[str, int] | None = None,
@@ -122,7 +121,7 @@ def simulate(
     output_directory: str | Path,
     *,
     runs: int = 1,
-    shape_zyx: tuple[int, int, int] = REAL_SHAPE_ZYX,
+    shape_zyx: tuple[int, int, int] = CZII_SHAPE_ZYX,
     seed: int = 0,
     setting: str = "training",
     counts: Mapping[str, int] | None = None,

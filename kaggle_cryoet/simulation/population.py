@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kaggle_cryoet.geometry import angstrom_to_index
+from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, angstrom_to_index
 from kaggle_cryoet.particles import PARTICLES, label_of
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation.beads import BeadModel, bead_model_names, load_bead_model
@@ -14,16 +14,11 @@ from kaggle_cryoet.simulation.lysate import Beads
 from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.placement import Occupancy, Slab, place
 
-REAL_SHAPE_ZYX = (184, 630, 630)
-"""Shape of the competition's tomograms."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Habit:
     """How a labelled particle occurs in the competition's seven training tomograms."""
 
-    count: float
-    """Mean number of picks per tomogram."""
     count_spread: float
     """Standard deviation of that number between tomograms, relative to the mean."""
     contact_radius_angstrom: float
@@ -37,13 +32,12 @@ class Habit:
 
 
 HABITS: Mapping[str, Habit] = {
-    "apo-ferritin": Habit(count=375 / 7, count_spread=0.35, contact_radius_angstrom=52.0, contact_fraction=0.4),
-    "beta-amylase": Habit(count=87 / 7, count_spread=0.33, contact_radius_angstrom=55.0, contact_fraction=0.01),
-    "beta-galactosidase": Habit(count=112 / 7, count_spread=0.33, contact_radius_angstrom=86.0, contact_fraction=0.02),
-    "ribosome": Habit(count=331 / 7, count_spread=0.38, contact_radius_angstrom=115.0, contact_fraction=0.3),
-    "thyroglobulin": Habit(count=251 / 7, count_spread=0.22, contact_radius_angstrom=105.0, contact_fraction=0.01),
+    "apo-ferritin": Habit(count_spread=0.35, contact_radius_angstrom=52.0, contact_fraction=0.4),
+    "beta-amylase": Habit(count_spread=0.33, contact_radius_angstrom=55.0, contact_fraction=0.01),
+    "beta-galactosidase": Habit(count_spread=0.33, contact_radius_angstrom=86.0, contact_fraction=0.02),
+    "ribosome": Habit(count_spread=0.38, contact_radius_angstrom=115.0, contact_fraction=0.3),
+    "thyroglobulin": Habit(count_spread=0.22, contact_radius_angstrom=105.0, contact_fraction=0.01),
     "virus-like-particle": Habit(
-        count=113 / 7,
         count_spread=0.45,
         contact_radius_angstrom=133.0,
         contact_fraction=0.02,
@@ -72,9 +66,15 @@ class Population:
 
 def draw_counts(nuisances: Nuisances, shape_zyx: tuple[int, int, int], rng: np.random.Generator) -> dict[str, int]:
     """Numbers of labelled particles, as the real ones vary between tomograms, in proportion to the volume."""
-    share = nuisances.particle_density * np.prod(shape_zyx) / np.prod(REAL_SHAPE_ZYX)
+    share = nuisances.particle_density * np.prod(shape_zyx) / np.prod(CZII_SHAPE_ZYX)
     return {
-        name: int(rng.poisson(share * habit.count * rng.lognormal(-0.5 * habit.count_spread**2, habit.count_spread)))
+        name: int(
+            rng.poisson(
+                share
+                * PARTICLES[label_of(name)].mean_count
+                * rng.lognormal(-0.5 * habit.count_spread**2, habit.count_spread)
+            )
+        )
         for name, habit in HABITS.items()
     }
 

@@ -17,10 +17,11 @@ from kaggle_cryoet.models.hybrid import FEATURES, HybridModel
 from kaggle_cryoet.models.store import load_unet, load_yolo, save_hybrid
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER
+from kaggle_cryoet.picking.choose import above
 from kaggle_cryoet.picking.detect import prepare
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.picking.fuse import Candidates, rank, suppress_each_type
-from kaggle_cryoet.picking.pickers import MODELS_NOTE, UNetPicker, YoloPicker, above, propose
+from kaggle_cryoet.picking.pickers import MODELS_NOTE, UNetPicker, YoloPicker, propose
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training.logistic import fit_logistic

@@ -15,6 +15,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.candidates import LocaliseSettings, find_candidates
+from kaggle_cryoet.picking.choose import above
 from kaggle_cryoet.picking.segment import ScoreGrid, SegmentSettings, segment
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training.augment import AugmentSettings, augment, mix_pairs
@@ -105,8 +106,7 @@ def _candidates(grid: ScoreGrid, volume: LabelledVolume, localise: LocaliseSetti
 
 def above_thresholds(candidates: Mapping[str, Picks], thresholds: Sequence[float]) -> dict[str, Picks]:
     """The candidates whose scores are above their types' thresholds."""
-    limit = np.array(thresholds)
-    return {run: picks.select(picks.score > limit[picks.label]) for run, picks in candidates.items()}
+    return {run: above(picks, thresholds) for run, picks in candidates.items()}
 
 
 class UNetModule(lightning.LightningModule):

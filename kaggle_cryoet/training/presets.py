@@ -5,17 +5,12 @@ from dataclasses import dataclass, field
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings
 from kaggle_cryoet.picking.candidates import LocaliseSettings
-from kaggle_cryoet.picking.segment import SegmentSettings
-from kaggle_cryoet.picking.windows import WindowSettings
 from kaggle_cryoet.training.crops import CropSettings
 from kaggle_cryoet.training.data import DataSettings
 from kaggle_cryoet.training.losses import LossSettings
 from kaggle_cryoet.training.module import OptimiserSettings, UNetTrainingSettings
 from kaggle_cryoet.training.targets import TargetSettings
 from kaggle_cryoet.training.trainer import TrainingLength
-
-FULL_RESOLUTION = SegmentSettings(windows=WindowSettings(window_zyx=(96, 192, 192), overlap=0.25))
-"""Windows for networks that work at full resolution, which need eight times the memory for the same window."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +34,7 @@ class Recipe:
 
 TRAINING_PRESETS = {
     "half": TrainingPreset(network="half"),
-    "host": TrainingPreset(network="host", training=UNetTrainingSettings(validation=FULL_RESOLUTION)),
+    "host": TrainingPreset(network="host"),
     "paper": TrainingPreset(
         network="host",
         training=UNetTrainingSettings(
@@ -47,7 +42,6 @@ TRAINING_PRESETS = {
             loss=LossSettings(name="tversky"),
             optimiser=OptimiserSettings(learning_rate=1e-3),
             localise=LocaliseSettings(method="centroids"),
-            validation=FULL_RESOLUTION,
         ),
     ),
 }
