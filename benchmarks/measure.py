@@ -43,6 +43,7 @@ def stages(folder: Path, weights: Path) -> None:
 
     from kaggle_cryoet.models.store import load_unet
     from kaggle_cryoet.picking.candidates import find_candidates
+    from kaggle_cryoet.picking.equalise import equalise
     from kaggle_cryoet.picking.normalise import normalise
     from kaggle_cryoet.picking.segment import SegmentSettings, segment
     from kaggle_cryoet.runs import find_runs
@@ -53,13 +54,16 @@ def stages(folder: Path, weights: Path) -> None:
     tomogram = read_tomogram(find_runs(folder)[0])
     volume = normalise(tomogram.data)
     clock.append(time.perf_counter())
+    volume = equalise(volume, model.settings.spectrum)
+    clock.append(time.perf_counter())
     grid = segment(model.network, volume, settings=SegmentSettings(), device=torch.device("cpu"))
     clock.append(time.perf_counter())
     for _ in range(2):  # the first time compiles
         picks = find_candidates(grid, voxel_angstrom=tomogram.voxel_angstrom, thresholds=model.thresholds)
         clock.append(time.perf_counter())
-    read, network, _, localise = (end - begin for begin, end in itertools.pairwise(clock))
-    click.echo(json.dumps({"read": read, "network": network, "localise": localise, "picks": len(picks)}))
+    read, equal, network, _, localise = (end - begin for begin, end in itertools.pairwise(clock))
+    seconds = {"read": read, "equalise": equal, "network": network, "localise": localise}
+    click.echo(json.dumps({**seconds, "picks": len(picks)}))
 
 
 @main.command()

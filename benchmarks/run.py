@@ -158,6 +158,7 @@ def main(
     times = two.seconds / one[branches[0]].seconds
     rows += [
         ("U-Net: reading and normalising", f"{stages['read']:.2f} s", "", ""),
+        ("U-Net: equalising", f"{stages['equalise']:.2f} s", "", ""),
         ("U-Net: network", f"{stages['network']:.2f} s", "", ""),
         ("U-Net: localising, suppressing (warm)", f"{stages['localise']:.2f} s, {stages['picks']} picks", "", ""),
         (f"two tomograms, branch {branches[0]}", f"{two.time}, {times:.2f} times one; {two.memory}", "", ""),

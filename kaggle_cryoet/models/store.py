@@ -103,6 +103,7 @@ def load_unet(directory: str | Path) -> UNetModel:
             preset=description["settings"]["preset"],
             channels=tuple(int(width) for width in description["settings"]["channels"]),
             localise=description["settings"].get("localise", "maxima"),
+            spectrum=tuple(map(float, description["settings"].get("spectrum", ()))),
         )
         thresholds, provenance = thresholds_and_provenance(description)
     network = with_weights(build_unet(settings), directory, settings, expected_digest=description.get(WEIGHTS_DIGEST))
@@ -113,7 +114,8 @@ def load_yolo(directory: str | Path) -> YoloModel:
     """Read the folder of a YOLO11; otherwise like `load_unet`."""
     directory = Path(directory)
     with read_description(directory, "yolo11") as description:
-        settings = YoloSettings(**description["settings"])
+        found = description["settings"]
+        settings = YoloSettings(**found | {"spectrum": tuple(map(float, found.get("spectrum", ())))})
         thresholds, provenance = thresholds_and_provenance(description)
     network = with_weights(build_yolo(settings), directory, settings, expected_digest=description.get(WEIGHTS_DIGEST))
     return YoloModel(network=network, settings=settings, thresholds=thresholds, provenance=provenance)

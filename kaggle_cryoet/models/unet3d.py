@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.spectrum import check_spectrum
 from kaggle_cryoet.particles import PARTICLES
 
 OUTPUT_CHANNELS = 1 + len(PARTICLES)
@@ -34,6 +35,9 @@ class UNetSettings:
     """Channels of each level, from the finest."""
     localise: Literal["maxima", "centroids"] = "maxima"
     """How particles are found in its scores: it was trained to answer with peaks, or with blobs."""
+    spectrum: tuple[float, ...] = ()
+    """Radial Fourier amplitude, by shell, to which tomograms are brought before it sees them; they stay as they are if
+    there is none."""
 
     def __post_init__(self) -> None:
         """Check the preset, the channels and the method."""
@@ -43,6 +47,7 @@ class UNetSettings:
             raise InputError(f"a U-Net needs two levels or more of one channel or more, got {self.channels}")
         if self.localise not in ("maxima", "centroids"):
             raise InputError(f"scores are localised by maxima or centroids, got {self.localise!r}")
+        check_spectrum(self.spectrum)
 
 
 HALF = UNetSettings()

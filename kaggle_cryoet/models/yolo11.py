@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.spectrum import check_spectrum
 from kaggle_cryoet.particles import PARTICLE_NAMES
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class YoloSettings:
     """Normalised grey value that becomes level 0, in units of the volume's spread; particles are dark."""
     brightest: float = 3.0
     """Normalised grey value that becomes level 255."""
+    spectrum: tuple[float, ...] = ()
+    """As that of `UNetSettings`."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -46,6 +49,7 @@ class YoloSettings:
             raise InputError(f"neighbour_voxels must be a whole number of at least 0, got {self.neighbour_voxels!r}")
         if not -float("inf") < self.darkest < self.brightest < float("inf"):
             raise InputError(f"darkest must be below brightest, got {self.darkest} and {self.brightest}")
+        check_spectrum(self.spectrum)
 
 
 def offline_ultralytics() -> None:

@@ -22,7 +22,7 @@ from kaggle_cryoet.picks import Picks
 class ChooseSettings:
     """How leniently candidates are chosen."""
 
-    odds_factor: float = 5.0
+    odds_factor: float = 3.0
     """The best of those below their threshold are near misses if their odds, score / (1 - score), are more than the
     threshold's divided by this. 1 is strict: nothing below a threshold is chosen."""
     times_expected: float = 3.0

@@ -19,6 +19,7 @@ from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLD
 from kaggle_cryoet.picking.candidates import find_candidates
 from kaggle_cryoet.picking.choose import choose, expected_counts, lowered
 from kaggle_cryoet.picking.detect import Detections, detect, prepare
+from kaggle_cryoet.picking.equalise import equalise
 from kaggle_cryoet.picking.fuse import Candidates, join, rank, suppress_each_type
 from kaggle_cryoet.picking.pace import Plan, hybrid_plans, unet_plans, yolo_plans
 from kaggle_cryoet.picking.segment import ScoreGrid, segment
@@ -58,7 +59,11 @@ class UNetPicker:
 
     def look(self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device) -> ScoreGrid:
         """Scores on a grid."""
-        return segment(self.model.network, volume, settings=settings.segment, device=device)
+        return self.look_at(equalise(volume, self.model.settings.spectrum), settings, device)
+
+    def look_at(self, equal: NDArray[np.float32], settings: PickSettings, device: torch.device) -> ScoreGrid:
+        """The same, of a volume with the spectrum that the network knows."""
+        return segment(self.model.network, equal, settings=settings.segment, device=device)
 
     def propose(
         self, seen: ScoreGrid, voxel_angstrom: float, settings: PickSettings, thresholds: Sequence[float]
@@ -88,7 +93,11 @@ class YoloPicker:
 
     def look(self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device) -> Detections:
         """Boxes in slices."""
-        return detect(self.model.network, volume, settings.detect, self.model.settings, device)
+        return self.look_at(equalise(volume, self.model.settings.spectrum), settings, device)
+
+    def look_at(self, equal: NDArray[np.float32], settings: PickSettings, device: torch.device) -> Detections:
+        """The same, of a volume with the spectrum that the network knows."""
+        return detect(self.model.network, equal, settings.detect, self.model.settings, device)
 
     def propose(self, seen: Detections, voxel_angstrom: float, settings: PickSettings) -> Picks:
         """What shows in slices, down to low scores."""
@@ -119,7 +128,7 @@ class HybridPicker:
         self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device
     ) -> tuple[ScoreGrid, Detections]:
         """Scores on a grid, and boxes in slices."""
-        return self.unet.look(volume, settings, device), self.yolo.look(volume, settings, device)
+        return look_by_both(self.unet, self.yolo, volume, settings, device)
 
     def decide(
         self,
@@ -132,6 +141,18 @@ class HybridPicker:
         candidates = propose(self.unet, self.yolo, seen, voxel_angstrom, settings)
         ranked = rank(candidates, self.model, settings.suppression_radius)
         return choose(ranked, self.model.thresholds, expected_counts(shape_zyx, voxel_angstrom), settings.choose)
+
+
+def look_by_both(
+    unet: UNetPicker, yolo: YoloPicker, volume: NDArray[np.float32], settings: PickSettings, device: torch.device
+) -> tuple[ScoreGrid, Detections]:
+    """What either makes of a normalised volume, which is equalised once if both know the same spectrum."""
+    spectra = unet.model.settings.spectrum, yolo.model.settings.spectrum
+    equal = equalise(volume, spectra[0])
+    grid = unet.look_at(equal, settings, device)
+    if spectra[1] != spectra[0]:
+        equal = equalise(volume, spectra[1])
+    return grid, yolo.look_at(equal, settings, device)
 
 
 def propose(

@@ -29,7 +29,7 @@ from kaggle_cryoet.training.rehearsal import seconds_per_step
 from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.unet import MODEL_FOLDER, TrainingLength
-from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
+from kaggle_cryoet.training.volumes import equalised, find_labelled_runs, load_labelled_volume
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +145,9 @@ def fine_tune(
             _publish(training.output / MODEL_FOLDER, output / MODEL_FOLDER, start_thresholds, None)
             continue
         volume = load_labelled_volume(by_name[training.name])
-        network = load_unet(training.output / MODEL_FOLDER).network
-        candidates |= predict_candidates(network, [volume], how.validation, devices[0], how.localise)
+        model = load_unet(training.output / MODEL_FOLDER)
+        shown = equalised(volume, model.settings.spectrum)
+        candidates |= predict_candidates(model.network, [shown], how.validation, devices[0], how.localise)
     score = None
     if len(candidates) > 1:
         truth = {name: _truth(by_name[name]) for name in candidates}

@@ -75,6 +75,9 @@ class UNetTrainingSettings:
     """How the network is applied to the validation tomograms."""
     localise: LocaliseSettings = field(default_factory=LocaliseSettings)
     """How points are made of its scores."""
+    equalise: bool = True
+    """Whether the model is to see tomograms with the mean spectrum of those it was trained on. In training it sees them
+    as they are, which teaches it all kinds of spectra."""
 
 
 def predict_candidates(

@@ -42,6 +42,7 @@ TRAINING_PRESETS = {
             loss=LossSettings(name="tversky"),
             optimiser=OptimiserSettings(learning_rate=1e-3),
             localise=LocaliseSettings(method="centroids"),
+            equalise=False,
         ),
     ),
 }

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,14 @@ from kaggle_cryoet.picking.slices import slice_image, to_levels
 from kaggle_cryoet.tomogram import RunLocation
 from kaggle_cryoet.training.slice_boxes import LEAST_CUT, boxes_in_slice, yolo_lines
 from kaggle_cryoet.training.slice_folder import IMAGES, LABELS, PARTS, REQUEST_FILE, write_data_yaml
-from kaggle_cryoet.training.volumes import LabelledVolume, find_labelled_runs, load_labelled_volume
+from kaggle_cryoet.training.volumes import (
+    MOST_FOR_SPECTRUM,
+    LabelledVolume,
+    evenly,
+    find_labelled_runs,
+    load_labelled_volume,
+    spectrum_of,
+)
 
 PNG_COMPRESSION = 1
 """The noise of tomograms hardly compresses; higher levels cost time and gain nothing."""
@@ -29,7 +36,7 @@ class SliceSettings:
     """Which slices are taken, and in which form."""
 
     image: YoloSettings = field(default_factory=YoloSettings)
-    """Grey levels and channels of an image; the size of the network does not matter here."""
+    """Grey levels and channels of an image; size of the network and spectrum do not matter here."""
     every: int = 4
     """Every n-th slice is taken, the first at random: slices side by side are nearly the same."""
     plain_share: float = 0.2
@@ -81,7 +88,9 @@ def write_slices(
         for run, part in tqdm(runs, desc="slices", unit="tomogram", disable=not progress):
             if not (output / IMAGES / part / run.name).is_dir():
                 _write_run(output, load_labelled_volume(run), part, settings)
-        return write_data_yaml(output, settings.image)
+        trained_on = [run for run, part in runs if part == PARTS[0]]
+        chosen = (load_labelled_volume(run) for run in evenly(trained_on, MOST_FOR_SPECTRUM))
+        return write_data_yaml(output, replace(settings.image, spectrum=spectrum_of(chosen)))
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error})") from error
 

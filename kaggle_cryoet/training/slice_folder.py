@@ -21,7 +21,7 @@ class SliceFolder:
 
     data_yaml: Path
     image: YoloSettings
-    """Grey levels and channels of its images."""
+    """Grey levels and channels of its images, and the mean spectrum of the tomograms that are trained on."""
     runs: dict[str, list[str]]
     """Names of the runs of each of `PARTS`."""
     longest_edge_pixels: int
@@ -34,7 +34,8 @@ def write_data_yaml(folder: Path, image: YoloSettings) -> Path:
     content = {part: f"{IMAGES}/{part}" for part in PARTS} | {
         "names": dict(enumerate(PARTICLE_NAMES)),
         "channels": 3,
-        "image": {name: value for name, value in asdict(image).items() if name != "size"},
+        "image": {name: value for name, value in asdict(image).items() if name != "size"}
+        | {"spectrum": list(image.spectrum)},
     }
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf8")
@@ -59,7 +60,8 @@ def read_slice_folder(folder: Path) -> SliceFolder:
         content = yaml.safe_load(path.read_text(encoding="utf8"))
         names = content["names"]
         names = tuple(names[key] for key in sorted(names)) if isinstance(names, dict) else tuple(names)
-        image = YoloSettings(**content.get("image", {"neighbour_voxels": 0}))
+        found = content.get("image", {"neighbour_voxels": 0})
+        image = YoloSettings(**found | {"spectrum": tuple(found.get("spectrum", ()))})
     except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: not a description of slices ({' '.join(repr(error).split())[:200]})") from None
     if names != PARTICLE_NAMES:

@@ -35,6 +35,7 @@ from kaggle_cryoet.training.trainer import (
     make_trainer,
     quiet,
 )
+from kaggle_cryoet.training.volumes import MOST_FOR_SPECTRUM, equalised, evenly, spectrum_of
 
 __all__ = ["MODEL_FOLDER", "TrainingLength", "train_unet"]
 
@@ -115,6 +116,9 @@ def train_unet(
     mapped, streamed = output / "volumes", output / "stream"
     shutil.rmtree(mapped, ignore_errors=True)  # of a training that was killed
     training, validation = load_split(data_directories, validation_directories, data, hold_out=hold_out, folder=mapped)
+    if settings.equalise:
+        built_from = replace(built_from, spectrum=spectrum_of(evenly(training, MOST_FOR_SPECTRUM)))
+    validation = [equalised(volume, built_from.spectrum) for volume in validation]
     module = UNetModule(
         network,
         settings=settings,
@@ -177,7 +181,7 @@ def _network(preset: str, built_from: UNetSettings, start_from: str | Path | Non
         network = build_unet(built_from)
     if start_from is not None:
         start = load_unet(start_from)
-        if replace(start.settings, localise=built_from.localise) != built_from:
+        if replace(start.settings, localise=built_from.localise, spectrum=()) != built_from:
             raise InputError(f"{start_from} holds {start.settings}, preset {preset!r} is {built_from}")
         network.load_state_dict(start.network.state_dict())
     if network.channels_last:

@@ -1,18 +1,23 @@
 """Labelled tomograms to train on: where they are, how often each is drawn from, and how they are kept."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picking.equalise import equalise, mean_spectrum
 from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picks import Picks, check_inside, read_copick
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.tomogram import RunLocation, read_tomogram
+
+Item = TypeVar("Item")
+MOST_FOR_SPECTRUM = 24
+"""So many tomograms tell the mean spectrum well enough."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,6 +142,21 @@ def load_labelled_volume(run: RunLocation, *, weight: float = 1.0, map_to: Path 
     return LabelledVolume(
         name=run.name, volume=volume, picks=picks, voxel_angstrom=tomogram.voxel_angstrom, weight=weight
     )
+
+
+def equalised(volume: LabelledVolume, spectrum: Sequence[float]) -> LabelledVolume:
+    """The volume as a model with a spectrum is shown it when it picks."""
+    return replace(volume, volume=equalise(volume.volume.astype(np.float32), spectrum).astype(np.float16))
+
+
+def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """Every n-th item, so that there are no more than so many."""
+    return items[:: max(-(-len(items) // most), 1)]
+
+
+def spectrum_of(volumes: Iterable[LabelledVolume]) -> tuple[float, ...]:
+    """Mean spectrum of volumes."""
+    return mean_spectrum(volume.volume.astype(np.float32) for volume in volumes)
 
 
 def load_volumes(sources: Sequence[Source], *, memory_gb: float, folder: Path) -> list[LabelledVolume]:

@@ -91,7 +91,8 @@ def train_yolo(
     where = choose_devices(device)[0]
     start = resumed_start(output / MODEL_FOLDER) if resume else starting_weights(start_from, size)
     folder = _slice_folder(data_directories, validation_directories, output, recipe, slices, progress)
-    settings = replace(folder.image, size=start.size)
+    spectrum = folder.image.spectrum if recipe.equalise else ()
+    settings = replace(folder.image, size=start.size, spectrum=spectrum)
     arguments = ultralytics_arguments(recipe, image_pixels=_image_pixels(recipe, folder), seed=seed) | {
         "model": str(checkpoint) if resume else f"yolo11{start.size}.yaml",
         "resume": str(checkpoint) if resume else False,

@@ -45,6 +45,9 @@ class YoloRecipe:
     """Share of the epochs, the last ones, without mosaic, mixup and copy-paste."""
     jitter: bool = True
     """Vary contrast, brightness, sharpness and noise."""
+    equalise: bool = True
+    """Whether the model is to see tomograms with the mean spectrum of those it was trained on. In training it sees them
+    as they are."""
 
     def __post_init__(self) -> None:
         """Check that every number makes sense."""
@@ -75,6 +78,7 @@ PRESETS: dict[str, YoloRecipe] = {
         copy_paste=0.1,
         closing_share=0.1,
         jitter=False,
+        equalise=False,
     ),
 }
 """`ours` suits a CPU and simulated slices. `paper` is the recipe of the paper that published the data; what it does not
