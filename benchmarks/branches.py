@@ -15,6 +15,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.picking.branches import BRANCHES, MODELS
+from kaggle_cryoet.picking.choose import STRICT, ChooseSettings
 from kaggle_cryoet.picking.pickers import Picker, UNetPicker, YoloPicker, load_pickers
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks, read_copick
@@ -24,6 +25,8 @@ from kaggle_cryoet.tomogram import RunLocation
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "kaggle_cryoet" / "weights"
 MERGES = {"notebook's merge": 1, "the same, both must agree": 2}
 """Least number of points of a cluster, by name."""
+CHOICES = {"": ChooseSettings(), " --strict": STRICT}
+"""How candidates are chosen, by the option of the command line."""
 
 
 def available_pickers(weights: Path) -> dict[str, Picker]:
@@ -54,12 +57,18 @@ def pick_by_all(run: RunLocation, pickers: Mapping[str, Picker], settings: PickS
     if "unet" in seen and "yolo" in seen:
         seen["hybrid"] = seen["unet"], seen["yolo"]
     picks = {
-        branch: picker.decide(seen[branch], volume.shape, voxel, replace(settings, branch=branch))
+        f"{branch}{option}": picker.decide(
+            seen[branch], volume.shape, voxel, replace(settings, branch=branch, choose=choose)
+        )
         for branch, picker in pickers.items()
+        for option, choose in CHOICES.items()
     }
     if "hybrid" in seen:
+        grid, _ = seen["hybrid"]
+        every_slice = replace(settings, detect=replace(settings.detect, stride_z=1))  # by which its rules count
+        boxes = pickers["yolo"].look(volume, every_slice, torch.device("cpu"))
         for name, least_points in MERGES.items():
-            picks[name] = merge_as_notebook(*seen["hybrid"], voxel_angstrom=voxel, least_points=least_points)
+            picks[name] = merge_as_notebook(grid, boxes, voxel_angstrom=voxel, least_points=least_points)
     return picks
 
 

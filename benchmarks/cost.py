@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kaggle_cryoet.geometry import CZII_SHAPE_ZYX
 from kaggle_cryoet.models.unet3d import HALF, UNetSettings, build_unet
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
+from kaggle_cryoet.picking.detect import DetectSettings
 from kaggle_cryoet.picking.pace import network_voxels
 from kaggle_cryoet.picking.segment import SegmentSettings
 from kaggle_cryoet.picking.windows import Zyx, fit_window, round_up, windows_for
@@ -83,12 +84,17 @@ def unet_cost(settings: UNetSettings, shape_zyx: Zyx, *, flips: int = 1) -> tupl
 
 
 def yolo_cost(settings: YoloSettings, shape_zyx: Zyx) -> Cost:
-    """Cost of all slices of a tomogram, without turning the answers into boxes."""
-    depth, height, width = shape_zyx
+    """Cost of the slices of a tomogram that are looked at, without turning the answers into boxes."""
+    _, height, width = shape_zyx
     network = build_yolo(settings).eval()
     network.model[-1].train()  # type: ignore[index, union-attr]  # the head then leaves out the boxes
     image = (1, 3, round_up(height, YOLO_MULTIPLE), round_up(width, YOLO_MULTIPLE))
-    return network_cost(network, image).times(depth)
+    return network_cost(network, image).times(slices_looked_at(shape_zyx))
+
+
+def slices_looked_at(shape_zyx: Zyx) -> int:
+    """Number of slices by default."""
+    return -(-shape_zyx[0] // DetectSettings().stride_z)
 
 
 @click.command()
@@ -101,7 +107,9 @@ def main(shape: Zyx, yolo_size: str, tomograms: int) -> None:
     for flips in (1, 4):
         cost, voxels = unet_cost(HALF, shape, flips=flips)
         rows.append((f"3D U-Net, {flips} flip{'s' * (flips > 1)}: {voxels / 1e6:.0f} million voxels looked at", cost))
-    rows.append((f"YOLO11-{yolo_size}: {shape[0]} slices", yolo_cost(YoloSettings(size=yolo_size), shape)))
+    rows.append(
+        (f"YOLO11-{yolo_size}: {slices_looked_at(shape)} slices", yolo_cost(YoloSettings(size=yolo_size), shape))
+    )
     click.echo(
         f"One tomogram of {' x '.join(map(str, shape))} voxels; a T4 at {T4_FLOP_PER_SECOND / 1e12:g} TFLOP/s and "
         f"{T4_BYTES_PER_SECOND / 1e9:g} GB/s\n\n"

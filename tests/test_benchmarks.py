@@ -204,7 +204,7 @@ def test_flips_and_slices_multiply_the_cost() -> None:
     one, four = (cost.unet_cost(settings, (8, 16, 24), flips=flips)[0] for flips in (1, 4))
     assert four.flop == 4 * one.flop
     assert four.traffic_bytes == 4 * one.traffic_bytes
-    short, tall = (cost.yolo_cost(YoloSettings(), (depth, 64, 60)) for depth in (1, 7))
+    short, tall = (cost.yolo_cost(YoloSettings(), (depth, 64, 60)) for depth in (3, 21))
     assert tall.flop == 7 * short.flop
     assert cost.Cost(flop=16e12, traffic_bytes=100e9).t4_seconds == (2.0, 2.5)
 
@@ -220,13 +220,13 @@ def test_each_branch_whose_models_there_are_and_the_merge_pick_in_a_tomogram(
     run, settings = find_runs(labelled_runs)[0], PickSettings()
     pickers = branches.available_pickers(weights)
     alone = branches.pick_by_all(run, pickers, settings)
-    assert list(alone) == ["unet"]
+    assert list(alone) == ["unet", "unet --strict"]
     torch.manual_seed(1)
     detector = YoloSettings()
     model = YoloModel(network=build_yolo(detector), settings=detector, thresholds=(0.5,) * 6, provenance={})
     save_yolo(weights / "yolo11", model)
     both = branches.pick_by_all(run, branches.available_pickers(weights), settings)
-    assert list(both) == ["unet", "yolo", *branches.MERGES]
+    assert list(both) == ["unet", "unet --strict", "yolo", "yolo --strict", *branches.MERGES]
     np.testing.assert_array_equal(both["unet"].position_zyx_angstrom, alone["unet"].position_zyx_angstrom)
     assert isinstance(pickers["unet"], UNetPicker)
     assert pickers["unet"].model.thresholds == load_unet(weights / "unet3d").thresholds

@@ -39,9 +39,13 @@ def test_the_best_near_misses_make_up_the_number_and_no_more() -> None:
     found = candidates([3] * 6, [0.9, 0.3, 0.4, 0.2, 0.1, 0.45])
     expected = np.zeros(len(PARTICLES))
     expected[3] = 1.0
-    assert choose(found, HALF, expected, ChooseSettings(times_expected=3.0)).score.tolist() == [0.9, 0.4, 0.45]
-    assert choose(found, HALF, expected, ChooseSettings(times_expected=1.0)).score.tolist() == [0.9]
-    everything_near = choose(found, HALF, expected, ChooseSettings(times_expected=100.0))
+    assert choose(found, HALF, expected, ChooseSettings(odds_factor=5.0, times_expected=3.0)).score.tolist() == [
+        0.9,
+        0.4,
+        0.45,
+    ]
+    assert choose(found, HALF, expected, ChooseSettings(odds_factor=5.0, times_expected=1.0)).score.tolist() == [0.9]
+    everything_near = choose(found, HALF, expected, ChooseSettings(odds_factor=5.0, times_expected=100.0))
     assert everything_near.score.tolist() == [0.9, 0.3, 0.4, 0.2, 0.45]  # 0.1 is below 1 / 6
 
 

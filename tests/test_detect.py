@@ -15,7 +15,7 @@ from kaggle_cryoet.picking.boxes import best_of_overlapping, complete_at_borders
 from kaggle_cryoet.picking.detect import DetectSettings
 
 CPU = torch.device("cpu")
-EXACT = DetectSettings(mixed_precision=False, least_confidence=0.3, batch_size=2)
+EXACT = DetectSettings(mixed_precision=False, least_confidence=0.3, batch_size=2, stride_z=1)
 
 
 class DarkPatches(torch.nn.Module):
@@ -103,7 +103,7 @@ def test_a_dark_patch_is_found_where_it_is(network: torch.nn.Module) -> None:
 def test_the_size_of_the_batch_makes_no_difference(network: torch.nn.Module, noise: NDArray[np.float32]) -> None:
     done: list[tuple[int, int]] = []
     one = detect.detect(network, noise, EXACT, YoloSettings(), CPU, lambda *counts: done.append(counts))
-    all_at_once = DetectSettings(mixed_precision=False, least_confidence=0.3, batch_size=9)
+    all_at_once = DetectSettings(mixed_precision=False, least_confidence=0.3, batch_size=9, stride_z=1)
     other = detect.detect(network, noise, all_at_once, YoloSettings(), CPU)
     assert done == [(2, 5), (4, 5), (5, 5)]
     np.testing.assert_array_equal(one.label, other.label)
@@ -125,7 +125,8 @@ def test_a_detector_that_sees_nothing_gives_an_empty_answer_for_one_slice_as_for
     torch.manual_seed(1)
     blind = detect.prepare(build_yolo(YoloSettings()), CPU)
     for depth in (1, 3):
-        found = detect.detect(blind, np.zeros((depth, 20, 40), dtype=np.float32), DetectSettings(), YoloSettings(), CPU)
+        every = DetectSettings(stride_z=1)
+        found = detect.detect(blind, np.zeros((depth, 20, 40), dtype=np.float32), every, YoloSettings(), CPU)
         assert len(found) == 0
         assert found.index_zyx.shape == (0, 3)
         assert found.diameter_voxels.shape == (0, 2)
@@ -145,7 +146,7 @@ def test_memory_that_runs_out_halves_the_batch_and_loses_no_slice(
 
     expected = detect.detect(network, noise, EXACT, YoloSettings(), CPU)
     monkeypatch.setattr(detect, "_boxes_in", small_memory)
-    settings = DetectSettings(mixed_precision=False, least_confidence=0.3, batch_size=4)
+    settings = DetectSettings(mixed_precision=False, least_confidence=0.3, batch_size=4, stride_z=1)
     found = detect.detect(network, noise, settings, YoloSettings(), CPU)
     assert sizes == [4, 2, 1, 1, 1, 1, 1]
     np.testing.assert_allclose(found.index_zyx, expected.index_zyx, atol=1e-3)
@@ -171,7 +172,7 @@ def test_an_overflow_in_half_precision_goes_on_in_float32_and_a_nan_is_an_error(
 
     monkeypatch.setattr(detect, "_boxes_in", overflowing)
     monkeypatch.setattr(detect, "autocast_dtype", lambda device: torch.bfloat16)
-    settings = DetectSettings(least_confidence=0.3, batch_size=3)
+    settings = DetectSettings(least_confidence=0.3, batch_size=3, stride_z=1)
     assert len(detect.detect(network, noise, settings, YoloSettings(), CPU))
     assert used == [torch.bfloat16, None, None]
     with pytest.raises(FloatingPointError, match="not finite"):

@@ -119,10 +119,10 @@ def test_when_nothing_fits_the_cheapest_is_done_until_the_time_is_up(caplog: pyt
 
 
 def test_a_detector_looks_at_whole_slices_with_a_rim_and_can_leave_out_every_second() -> None:
-    assert detector_pixels(DetectSettings(), COMPETITION) == 184 * 640 * 640
+    assert detector_pixels(DetectSettings(stride_z=1), COMPETITION) == 184 * 640 * 640
     assert detector_pixels(DetectSettings(stride_z=3), (40, 72, 88)) == 14 * 96 * 96
     wished, half = yolo_plans(PickSettings(branch="yolo"), COMPETITION, size="n")
-    assert (wished.settings.detect.stride_z, half.settings.detect.stride_z) == (1, 2)
+    assert (wished.settings.detect.stride_z, half.settings.detect.stride_z) == (3, 6)
     assert wished.cost == 2 * half.cost
 
 

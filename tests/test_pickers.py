@@ -17,12 +17,15 @@ from kaggle_cryoet.jobs import run_prediction
 from kaggle_cryoet.metric import evaluate
 from kaggle_cryoet.models.folder import DESCRIPTION_FILE
 from kaggle_cryoet.models.hybrid import FEATURES, HybridModel
-from kaggle_cryoet.models.store import YoloModel, load_yolo, save_hybrid, save_yolo
+from kaggle_cryoet.models.spectrum import SHELLS
+from kaggle_cryoet.models.store import YoloModel, load_unet, load_yolo, save_hybrid, save_unet, save_yolo
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking import pickers
 from kaggle_cryoet.picking.branches import BRANCHES, find_models
 from kaggle_cryoet.picking.detect import Detections
+from kaggle_cryoet.picking.equalise import equalise
+from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picking.pickers import MODELS_NOTE, load_pickers, pick_tomogram
 from kaggle_cryoet.picking.pipeline import pick_runs
 from kaggle_cryoet.picking.segment import ScoreGrid
@@ -127,6 +130,35 @@ def test_what_was_begun_with_another_yolo_is_not_gone_on_with(
     path.write_text(json.dumps(json.loads(path.read_text()) | {"note": "changed"}))
     run_prediction(labelled_runs, **options)
     assert "begun with other settings or weights" in caplog.text
+
+
+SPECTRUM = tuple(float(amplitude) for amplitude in np.linspace(20, 0.1, SHELLS))
+
+
+@pytest.mark.parametrize(
+    ("spectra", "equalised"), [(((), ()), 0), ((SPECTRUM, ()), 1), (((), SPECTRUM), 1), ((SPECTRUM, SPECTRUM), 1)]
+)
+def test_each_network_is_shown_the_spectrum_it_knows(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, spectra: tuple[tuple[float, ...], ...], equalised: int
+) -> None:
+    for folder, load, save, spectrum in (
+        ("unet3d", load_unet, save_unet, spectra[0]),
+        ("yolo11", load_yolo, save_yolo, spectra[1]),
+    ):
+        model: Any = load(weights / folder)
+        save(weights / folder, replace(model, settings=replace(model.settings, spectrum=spectrum)))
+    shown: dict[str, Any] = {}
+    monkeypatch.setattr(pickers, "segment", lambda network, volume, **_: shown.update(unet=volume))
+    monkeypatch.setattr(pickers, "detect", lambda network, volume, *_: shown.update(yolo=volume))
+    calls = []
+    monkeypatch.setattr(
+        pickers, "equalise", lambda volume, spectrum: (calls.append(spectrum), equalise(volume, spectrum))[1]
+    )
+    volume = normalise(np.random.default_rng(8).standard_normal(SHAPE))
+    load_pickers("hybrid", weights)["hybrid"].look(volume, PickSettings(branch="hybrid"), CPU)
+    for name, spectrum in zip(("unet", "yolo"), spectra, strict=True):
+        np.testing.assert_array_equal(shown[name], equalise(volume, spectrum))
+    assert sum(bool(spectrum) for spectrum in calls) == equalised
 
 
 def nothing() -> Picks:

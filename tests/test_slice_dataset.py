@@ -1,6 +1,7 @@
 """Slices for a detector: boxes as a slice cuts spheres, images as picking sees them, folders whole or not at all."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from kaggle_cryoet.cli import cli
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.yolo11 import YoloSettings
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
+from kaggle_cryoet.picking.equalise import mean_spectrum
 from kaggle_cryoet.picking.slices import slice_image, to_levels
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
@@ -123,7 +125,9 @@ def test_images_are_what_picking_sees_and_boxes_are_those_of_the_picks(labelled_
     folder = read_slice_folder(path.parent)
     names = [run.name for run in find_runs(labelled_runs)]
     assert folder.runs == {"train": names[:2], "val": names[2:]}
-    assert folder.image == YoloSettings()
+    assert replace(folder.image, spectrum=()) == YoloSettings()
+    trained_on = [load_labelled_volume(run).volume.astype(np.float32) for run in find_runs(labelled_runs)[:2]]
+    np.testing.assert_allclose(folder.image.spectrum, mean_spectrum(trained_on))
     assert folder.longest_edge_pixels == 88
     plain = 0
     for part, runs in folder.runs.items():

@@ -12,6 +12,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_unet
 from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings
 from kaggle_cryoet.particles import PARTICLE_NAMES
+from kaggle_cryoet.picking.equalise import mean_spectrum
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
@@ -22,6 +23,7 @@ from kaggle_cryoet.training.data import DataSettings
 from kaggle_cryoet.training.losses import LossSettings
 from kaggle_cryoet.training.module import OptimiserSettings, UNetModule, UNetTrainingSettings
 from kaggle_cryoet.training.unet import TrainingLength, train_unet
+from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
 
 SHAPE = (34, 40, 48)
 VOXEL_ANGSTROM = 10.0
@@ -97,7 +99,9 @@ def test_a_training_leaves_a_model_a_log_and_a_checkpoint_and_says_nothing(data,
     ]
 
     model = load_unet(folder)
-    assert model.settings == UNetSettings(channels=(4, 6))
+    assert replace(model.settings, spectrum=()) == UNetSettings(channels=(4, 6))
+    trained_on = [load_labelled_volume(run).volume.astype(np.float32) for run in find_labelled_runs([data])[:2]]
+    np.testing.assert_allclose(model.settings.spectrum, mean_spectrum(trained_on))
     assert all(0.05 <= threshold < 1 for threshold in model.thresholds)
     origin = model.provenance
     assert (origin["seed"], origin["epochs"], origin["started_from"]) == (7, 2, None)

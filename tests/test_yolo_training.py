@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.spectrum import SHELLS
 from kaggle_cryoet.models.store import load_yolo
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.particles import PARTICLE_NAMES
@@ -26,6 +27,7 @@ from kaggle_cryoet.report.detector_curves import read_results
 from kaggle_cryoet.training.local_ultralytics import local_ultralytics
 from kaggle_cryoet.training.slice_boxes import parse_yolo_lines
 from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
+from kaggle_cryoet.training.slice_folder import read_slice_folder
 from kaggle_cryoet.training.yolo import train_yolo
 from kaggle_cryoet.training.yolo_images import SliceImages, jitter_levels, outlines
 from kaggle_cryoet.training.yolo_recipes import PRESETS, YoloRecipe, ultralytics_arguments
@@ -275,7 +277,8 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
     assert rows[0]["lr/pg0"] > rows[1]["lr/pg0"] > 0  # the cosine goes on
     model = load_yolo(folder)
     assert model.thresholds == (0.25,) * 6
-    assert model.settings == YoloSettings()
+    assert model.settings == replace(YoloSettings(), spectrum=read_slice_folder(slices).image.spectrum)
+    assert len(model.settings.spectrum) == SHELLS
     assert model.provenance["started_from"] == "start.pt"
     assert len(model.provenance["training_runs"]) == 2
     assert set(model.provenance["validation"]) >= {"metrics/mAP50(B)", "metrics/mAP50-95(B)"}

@@ -80,7 +80,9 @@ def write_slices(
 
     output, settings = Path(output), settings or SliceSettings()
     runs = _split(data_directories, validation_directories)
-    request = {"settings": asdict(settings), "runs": {run.name: part for run, part in runs}}
+    wanted = asdict(settings)
+    del wanted["image"]["spectrum"]  # follows from the runs
+    request = {"settings": wanted, "runs": {run.name: part for run, part in runs}}
     _check_folder(output, request)
     try:
         output.mkdir(parents=True, exist_ok=True)
