@@ -122,6 +122,17 @@ class KaggleEnvironment:
         return weights / UNET_FOLDER if (weights / UNET_FOLDER).is_dir() else weights
 
     @property
+    def options(self) -> list[str]:
+        """Options of `predict` that suit the weights.
+
+        The package's own know simulated tomograms only: the U-Net, which stands strange ones best, picks leniently.
+        Attached ones were fitted on the competition's tomograms: everything they suffice for, by their thresholds.
+        """
+        if self.weights == SHIPPED_WEIGHTS:
+            return ["--branch", "unet"]
+        return ["--branch", self.branch, "--strict"]
+
+    @property
     def branch(self) -> str:
         """The most thorough branch that `weights` suffice for: `hybrid`, `unet` or `yolo`."""
         weights = self.weights

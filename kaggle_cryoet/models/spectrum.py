@@ -1,8 +1,7 @@
 """The spectrum of a model: the radial Fourier amplitude of the tomograms that its network was trained on."""
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from kaggle_cryoet.errors import InputError
 
@@ -14,6 +13,5 @@ SHELLS_PER_FREQUENCY = 64
 
 def check_spectrum(spectrum: Sequence[float]) -> None:
     """Raise `InputError` unless there is none, or one positive and finite amplitude for each shell."""
-    found = np.asarray(spectrum, dtype=np.float64)
-    if found.size and not (found.shape == (SHELLS,) and np.isfinite(found).all() and found.min() > 0):
+    if spectrum and not (len(spectrum) == SHELLS and all(0 < amplitude < math.inf for amplitude in spectrum)):
         raise InputError(f"a spectrum has {SHELLS} positive amplitudes, got {spectrum}")

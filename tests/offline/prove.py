@@ -79,8 +79,7 @@ def pick_here(tomograms: Path, output: Path, weights: Path | None) -> dict[str, 
         str(output),
         "--flips",
         "4",
-        "--branch",
-        KaggleEnvironment(root=output.parent).branch,
+        *KaggleEnvironment(root=output.parent).options,
     ]
     subprocess.run([*command, *(["--weights", str(weights)] if weights else [])], check=True)
     return read_submission(output)
