@@ -50,6 +50,7 @@ def draw_detections_in(
     from kaggle_cryoet.picking.branches import YOLO_FOLDER, find_models
     from kaggle_cryoet.picking.detect import DetectSettings, detect
     from kaggle_cryoet.picking.devices import choose_devices
+    from kaggle_cryoet.picking.equalise import equalise
     from kaggle_cryoet.picking.normalise import normalise
     from kaggle_cryoet.picks import read_copick
     from kaggle_cryoet.report.detection_pictures import draw_detections
@@ -64,5 +65,6 @@ def draw_detections_in(
     model = load_yolo(find_models("yolo", Path(weights or SHIPPED_WEIGHTS))[YOLO_FOLDER])
     tomogram = read_tomogram(run)
     truth = None if run.picks_directory is None else read_copick(run.picks_directory)
-    found = detect(model.network, normalise(tomogram.data), settings, model.settings, choose_devices(device)[0])
+    volume = equalise(normalise(tomogram.data), model.settings.spectrum)
+    found = detect(model.network, volume, settings, model.settings, choose_devices(device)[0])
     return draw_detections(tomogram, found, truth, output=Path(output), count=count)
