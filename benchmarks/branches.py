@@ -44,13 +44,15 @@ def pick_by_all(run: RunLocation, pickers: Mapping[str, Picker], settings: PickS
     """Picks of one tomogram by each branch and by the notebook's merge; each network looks at it once."""
     import torch
 
+    from kaggle_cryoet.picking.equalise import show
     from kaggle_cryoet.picking.normalise import normalise
     from kaggle_cryoet.tomogram import read_tomogram
 
     tomogram = read_tomogram(run)
     volume, voxel = normalise(tomogram.data), tomogram.voxel_angstrom
+    shown = show(volume, {spectrum for picker in pickers.values() for spectrum in picker.spectra})
     seen: dict[str, Any] = {
-        branch: picker.look(volume, settings, torch.device("cpu"))
+        branch: picker.look(shown, settings, torch.device("cpu"))
         for branch, picker in pickers.items()
         if isinstance(picker, (UNetPicker, YoloPicker))
     }
@@ -66,7 +68,7 @@ def pick_by_all(run: RunLocation, pickers: Mapping[str, Picker], settings: PickS
     if "hybrid" in seen:
         grid, _ = seen["hybrid"]
         every_slice = replace(settings, detect=replace(settings.detect, stride_z=1))  # by which its rules count
-        boxes = pickers["yolo"].look(volume, every_slice, torch.device("cpu"))
+        boxes = pickers["yolo"].look(shown, every_slice, torch.device("cpu"))
         for name, least_points in MERGES.items():
             picks[name] = merge_as_notebook(grid, boxes, voxel_angstrom=voxel, least_points=least_points)
     return picks

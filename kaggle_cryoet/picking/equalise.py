@@ -4,7 +4,7 @@ The idea is that of amplitude equalisation as in DeePiCt (de Teresa-Trueba et al
 amplitude of a tomogram, averaged over shells of spatial frequency, is brought to that of the training data.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numba import njit
@@ -14,6 +14,8 @@ from scipy import fft
 from kaggle_cryoet.models.spectrum import SHELLS, SHELLS_PER_FREQUENCY
 from kaggle_cryoet.picking.normalise import normalise
 
+Shown = Mapping[tuple[float, ...], NDArray[np.float32]]
+"""A normalised volume in one or several versions, by the spectrum that each was given."""
 MOST_GAIN = 5.0
 """No frequency is made stronger or weaker by more than this."""
 
@@ -56,6 +58,11 @@ def equalise(volume: NDArray[np.float32], spectrum: Sequence[float]) -> NDArray[
     _scale(transform, volume.shape[2], np.clip(gain, 1 / MOST_GAIN, MOST_GAIN))
     equal = fft.irfftn(transform, s=volume.shape, workers=-1, overwrite_x=True)
     return normalise(equal)
+
+
+def show(volume: NDArray[np.float32], spectra: Iterable[tuple[float, ...]]) -> Shown:
+    """What networks that know these spectra are shown of a normalised volume."""
+    return {spectrum: equalise(volume, spectrum) for spectrum in set(spectra)}
 
 
 def _transform(volume: NDArray[np.float32]) -> NDArray[np.complex64]:

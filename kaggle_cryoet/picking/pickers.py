@@ -19,7 +19,7 @@ from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLD
 from kaggle_cryoet.picking.candidates import find_candidates
 from kaggle_cryoet.picking.choose import choose, expected_counts, lowered
 from kaggle_cryoet.picking.detect import Detections, detect, prepare
-from kaggle_cryoet.picking.equalise import equalise
+from kaggle_cryoet.picking.equalise import Shown, show
 from kaggle_cryoet.picking.fuse import Candidates, join, rank, suppress_each_type
 from kaggle_cryoet.picking.pace import Plan, hybrid_plans, unet_plans, yolo_plans
 from kaggle_cryoet.picking.segment import ScoreGrid, segment
@@ -38,8 +38,12 @@ class Picker(Protocol):
     def plans(self, settings: PickSettings, shape_zyx: tuple[int, ...]) -> list[Plan]:
         """What is wished for, and what can be done for less, the cheapest last."""
 
-    def look(self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device) -> Any:
-        """What the networks make of a normalised `(z, y, x)` volume: the work for the device."""
+    @property
+    def spectra(self) -> frozenset[tuple[float, ...]]:
+        """Spectra of the versions of a volume that the networks have to be shown."""
+
+    def look(self, shown: Shown, settings: PickSettings, device: torch.device) -> Any:
+        """What the networks make of a `(z, y, x)` volume: the work for the device."""
 
     def decide(self, seen: Any, shape_zyx: tuple[int, ...], voxel_angstrom: float, settings: PickSettings) -> Picks:
         """Picks from what the networks made of it, the types in the order of `PARTICLES`, the best of each first."""
@@ -57,13 +61,15 @@ class UNetPicker:
         multiple: int = self.model.network.multiple  # type: ignore[assignment]
         return unet_plans(settings, shape_zyx, stride=stride, multiple=multiple)
 
-    def look(self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device) -> ScoreGrid:
-        """Scores on a grid."""
-        return self.look_at(equalise(volume, self.model.settings.spectrum), settings, device)
+    @property
+    def spectra(self) -> frozenset[tuple[float, ...]]:
+        """That of the model."""
+        return frozenset({self.model.settings.spectrum})
 
-    def look_at(self, equal: NDArray[np.float32], settings: PickSettings, device: torch.device) -> ScoreGrid:
-        """The same, of a volume with the spectrum that the network knows."""
-        return segment(self.model.network, equal, settings=settings.segment, device=device)
+    def look(self, shown: Shown, settings: PickSettings, device: torch.device) -> ScoreGrid:
+        """Scores on a grid."""
+        volume = shown[self.model.settings.spectrum]
+        return segment(self.model.network, volume, settings=settings.segment, device=device)
 
     def propose(
         self, seen: ScoreGrid, voxel_angstrom: float, settings: PickSettings, thresholds: Sequence[float]
@@ -91,13 +97,15 @@ class YoloPicker:
         """With fewer slices."""
         return yolo_plans(settings, shape_zyx, size=self.model.settings.size)
 
-    def look(self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device) -> Detections:
-        """Boxes in slices."""
-        return self.look_at(equalise(volume, self.model.settings.spectrum), settings, device)
+    @property
+    def spectra(self) -> frozenset[tuple[float, ...]]:
+        """That of the model."""
+        return frozenset({self.model.settings.spectrum})
 
-    def look_at(self, equal: NDArray[np.float32], settings: PickSettings, device: torch.device) -> Detections:
-        """The same, of a volume with the spectrum that the network knows."""
-        return detect(self.model.network, equal, settings.detect, self.model.settings, device)
+    def look(self, shown: Shown, settings: PickSettings, device: torch.device) -> Detections:
+        """Boxes in slices."""
+        volume = shown[self.model.settings.spectrum]
+        return detect(self.model.network, volume, settings.detect, self.model.settings, device)
 
     def propose(self, seen: Detections, voxel_angstrom: float, settings: PickSettings) -> Picks:
         """What shows in slices, down to low scores."""
@@ -124,11 +132,14 @@ class HybridPicker:
         """With less of the U-Net, at last by one of both alone."""
         return hybrid_plans(self.unet.plans(settings, shape_zyx), self.yolo.plans(settings, shape_zyx))
 
-    def look(
-        self, volume: NDArray[np.float32], settings: PickSettings, device: torch.device
-    ) -> tuple[ScoreGrid, Detections]:
+    @property
+    def spectra(self) -> frozenset[tuple[float, ...]]:
+        """Those of both models."""
+        return self.unet.spectra | self.yolo.spectra
+
+    def look(self, shown: Shown, settings: PickSettings, device: torch.device) -> tuple[ScoreGrid, Detections]:
         """Scores on a grid, and boxes in slices."""
-        return look_by_both(self.unet, self.yolo, volume, settings, device)
+        return self.unet.look(shown, settings, device), self.yolo.look(shown, settings, device)
 
     def decide(
         self,
@@ -141,18 +152,6 @@ class HybridPicker:
         candidates = propose(self.unet, self.yolo, seen, voxel_angstrom, settings)
         ranked = rank(candidates, self.model, settings.suppression_radius)
         return choose(ranked, self.model.thresholds, expected_counts(shape_zyx, voxel_angstrom), settings.choose)
-
-
-def look_by_both(
-    unet: UNetPicker, yolo: YoloPicker, volume: NDArray[np.float32], settings: PickSettings, device: torch.device
-) -> tuple[ScoreGrid, Detections]:
-    """What either makes of a normalised volume, which is equalised once if both know the same spectrum."""
-    spectra = unet.model.settings.spectrum, yolo.model.settings.spectrum
-    equal = equalise(volume, spectra[0])
-    grid = unet.look_at(equal, settings, device)
-    if spectra[1] != spectra[0]:
-        equal = equalise(volume, spectra[1])
-    return grid, yolo.look_at(equal, settings, device)
 
 
 def propose(
@@ -208,4 +207,5 @@ def pick_tomogram(
     volume: NDArray[np.float32], voxel_angstrom: float, picker: Picker, settings: PickSettings, device: torch.device
 ) -> Picks:
     """Picks of a normalised `(z, y, x)` volume."""
-    return picker.decide(picker.look(volume, settings, device), volume.shape, voxel_angstrom, settings)
+    seen = picker.look(show(volume, picker.spectra), settings, device)
+    return picker.decide(seen, volume.shape, voxel_angstrom, settings)

@@ -10,12 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picking.devices import probe
+from kaggle_cryoet.picking.equalise import Shown, show
 from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picking.pace import Pace
 from kaggle_cryoet.picking.pickers import Picker, load_pickers
@@ -78,22 +77,35 @@ def pick_runs(
         yield from pick_in_processes(runs, weights, settings, devices, deadline)
 
 
-def _read(run: RunLocation) -> tuple[NDArray[np.float32], float]:
-    """Normalised volume and voxel size."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Tomogram:
+    """A tomogram as it is shown to networks."""
+
+    shown: Shown
+    shape_zyx: tuple[int, ...]
+    voxel_angstrom: float
+
+
+def _read(run: RunLocation, spectra: frozenset[tuple[float, ...]]) -> _Tomogram:
+    """Read a run, normalise it, and give it the spectra that the networks know."""
     tomogram = read_tomogram(run)
-    return normalise(tomogram.data), tomogram.voxel_angstrom
+    return _Tomogram(
+        shown=show(normalise(tomogram.data), spectra),
+        shape_zyx=tomogram.data.shape,
+        voxel_angstrom=tomogram.voxel_angstrom,
+    )
 
 
 def _read_ahead(
-    runs: Sequence[RunLocation],
-) -> Generator[tuple[RunLocation, Future[tuple[NDArray[np.float32], float]]], None, None]:
+    runs: Sequence[RunLocation], spectra: frozenset[tuple[float, ...]]
+) -> Generator[tuple[RunLocation, Future[_Tomogram]], None, None]:
     """Each run with its reading; the next one is read meanwhile, never more than one ahead."""
     with ThreadPoolExecutor(max_workers=1) as reader:
-        following = [reader.submit(_read, runs[0])] if runs else []
+        following = [reader.submit(_read, runs[0], spectra)] if runs else []
         for number, run in enumerate(runs):
             reading = following.pop()
             if number + 1 < len(runs):
-                following.append(reader.submit(_read, runs[number + 1]))
+                following.append(reader.submit(_read, runs[number + 1], spectra))
             yield run, reading
 
 
@@ -107,22 +119,22 @@ def pick_on_device(
     """Pick runs one by one; while one is in the networks, the next is read, and on a GPU the one before is decided."""
     looker = _Looker(weights, settings, device, deadline)
     deciding: _Deciding | None = None
-    with closing(_read_ahead(runs)) as readings, ThreadPoolExecutor(max_workers=1) as decider:
+    with closing(_read_ahead(runs, looker.spectra)) as readings, ThreadPoolExecutor(max_workers=1) as decider:
         for number, (run, reading) in enumerate(readings):
             asked = time.monotonic()
             before, deciding = deciding, None
             failed = None
             try:
-                volume, voxel_angstrom = reading.result()
+                tomogram = reading.result()
                 began = time.monotonic()
-                seen = looker.look(volume, left=len(runs) - number, asked=asked)
+                seen = looker.look(tomogram, left=len(runs) - number, asked=asked)
                 if seen is not None:
                     deciding = _Deciding(
                         run=run.name,
-                        shape_zyx=volume.shape,
+                        shape_zyx=tomogram.shape_zyx,
                         began=began,
                         waited=began - asked,
-                        picks=decider.submit(seen.decide, volume.shape, voxel_angstrom),
+                        picks=decider.submit(seen.decide, tomogram.shape_zyx, tomogram.voxel_angstrom),
                     )
             except FAULTS_OF_ONE_TOMOGRAM as error:
                 failed = Outcome(run=run.name, reason=str(error) or type(error).__name__)
@@ -163,17 +175,22 @@ class _Looker:
         self.pace = Pace(settings, plans=partial(self.pickers[self.branch].plans, settings), deadline=deadline)
         self._before: tuple[PickSettings, float] | None = None
 
-    def look(self, volume: NDArray[np.float32], *, left: int, asked: float) -> _Seen | None:
+    @property
+    def spectra(self) -> frozenset[tuple[float, ...]]:
+        """Spectra of the versions of a tomogram that the networks have to be shown."""
+        return self.pickers[self.branch].spectra
+
+    def look(self, tomogram: _Tomogram, *, left: int, asked: float) -> _Seen | None:
         """The next tomogram of `left`, which was asked for at a time; None if time is too short for it."""
         if self._before is not None:
             settings, asked_before = self._before
             self.pace.record(settings, asked - asked_before)
         self._before = None
-        chosen = self.pace.choose(volume.shape, left=left, now=time.monotonic())
+        chosen = self.pace.choose(tomogram.shape_zyx, left=left, now=time.monotonic())
         if chosen is None:
             return None
         try:
-            evidence = self.pickers[chosen.branch].look(volume, chosen, self.device)
+            evidence = self.pickers[chosen.branch].look(tomogram.shown, chosen, self.device)
         except RuntimeError as error:
             fault = probe(self.device) if self.device.type == "cuda" else None
             if fault is None:
@@ -181,7 +198,7 @@ class _Looker:
             logger.warning("%s stopped working (%s; %s); going on with the CPU", self.device, error, fault)
             self.device = torch.device("cpu")
             self.pickers = load_pickers(self.branch, self.weights)  # a broken GPU does not give its copy back
-            evidence = self.pickers[chosen.branch].look(volume, chosen, self.device)
+            evidence = self.pickers[chosen.branch].look(tomogram.shown, chosen, self.device)
         self._before = chosen, asked
         return _Seen(evidence=evidence, picker=self.pickers[chosen.branch], settings=chosen)
 

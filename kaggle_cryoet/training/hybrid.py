@@ -20,8 +20,9 @@ from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLD
 from kaggle_cryoet.picking.choose import above
 from kaggle_cryoet.picking.detect import prepare
 from kaggle_cryoet.picking.devices import choose_devices
+from kaggle_cryoet.picking.equalise import show
 from kaggle_cryoet.picking.fuse import Candidates, rank, suppress_each_type
-from kaggle_cryoet.picking.pickers import MODELS_NOTE, UNetPicker, YoloPicker, look_by_both, propose
+from kaggle_cryoet.picking.pickers import MODELS_NOTE, UNetPicker, YoloPicker, propose
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training.logistic import fit_logistic
@@ -136,7 +137,8 @@ def collect_examples(
     for run in tqdm(runs, desc=f"picking on {where}", unit="tomogram", disable=not progress):
         labelled = load_labelled_volume(run)
         voxel, volume = labelled.voxel_angstrom, labelled.volume.astype(np.float32)
-        grid, boxes = look_by_both(unet, yolo, volume, settings, where)
+        shown = show(volume, unet.spectra | yolo.spectra)
+        grid, boxes = unet.look(shown, settings, where), yolo.look(shown, settings, where)
         candidates[run.name] = propose(unet, yolo, (grid, boxes), voxel, settings)
         by_unet[run.name] = unet.propose(grid, voxel, settings, least)
         by_yolo[run.name] = yolo.propose(boxes, voxel, settings)

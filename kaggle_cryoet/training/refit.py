@@ -16,6 +16,7 @@ from kaggle_cryoet.models.store import UNetModel, YoloModel, load_unet, load_yol
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.detect import prepare
 from kaggle_cryoet.picking.devices import choose_devices
+from kaggle_cryoet.picking.equalise import show
 from kaggle_cryoet.picking.pickers import UNetPicker, YoloPicker
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
@@ -100,6 +101,8 @@ def _proposer(model: UNetModel | YoloModel, settings: PickSettings, device: torc
     if isinstance(model, UNetModel):
         unet = UNetPicker(model=model)
         least = [LEAST_CANDIDATE_SCORE] * len(PARTICLES)
-        return lambda volume, voxel: unet.propose(unet.look(volume, settings, device), voxel, settings, least)
+        return lambda volume, voxel: unet.propose(
+            unet.look(show(volume, unet.spectra), settings, device), voxel, settings, least
+        )
     yolo = YoloPicker(model=replace(model, network=prepare(model.network, device)))
-    return lambda volume, voxel: yolo.propose(yolo.look(volume, settings, device), voxel, settings)
+    return lambda volume, voxel: yolo.propose(yolo.look(show(volume, yolo.spectra), settings, device), voxel, settings)
