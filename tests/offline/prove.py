@@ -27,11 +27,12 @@ REPOSITORY = HERE.parent.parent
 TOLERANCE_VOXELS = 0.5
 FINETUNE_SECONDS = 100
 FORMS = {
-    "old": {"competition": COMPETITION, "bundle": "kaggle-cryoet", "kernel": "kaggle-cryoet-finetune"},
+    "old": {"competition": COMPETITION, "bundle": "kaggle-cryoet", "kernel": "kaggle-cryoet-finetune", "models": "own"},
     "new": {
         "competition": f"competitions/{COMPETITION}",
         "bundle": "datasets/someone/kaggle-cryoet",
         "kernel": "notebooks/someone/kaggle-cryoet-finetune",
+        "models": "datasets/someone/own",
     },
 }
 
@@ -52,7 +53,9 @@ def main() -> None:
         environment = make_environment(interpreter, build)
         for form in FORMS:
             print(f"\n=== {environment.name}, {form} form of mounts", flush=True)
-            further = ["fine-tune"] if form == "new" else ["kill", "bad inputs"] if number == 0 else []
+            further = (
+                ["fine-tune"] if form == "new" else [*(["kill", "bad inputs"] if number == 0 else []), "both networks"]
+            )
             result = prove(environment, form, competition, bundle, build, further)
             compare(expected, read_submission(result))
     print("\nproved")
@@ -123,6 +126,8 @@ def prove(environment: Path, form: str, competition: Path, bundle: Path, build: 
         "predict": str(REPOSITORY / "kernels" / "predict" / "predict.py"),
         "finetune": str(finetune),
         "kernel_place": FORMS[form]["kernel"],
+        "models": str(REPOSITORY / "kaggle_cryoet" / "weights"),
+        "models_place": FORMS[form]["models"],
         "result": str(result),
         "further": further,
     }

@@ -274,10 +274,24 @@ def bad_inputs(machine: Machine, plan: dict[str, Any]) -> None:
     subprocess.run(["umount", str(working)], check=True)
 
 
+def both_networks(machine: Machine, plan: dict[str, Any]) -> None:
+    """Attached models of both networks, and the hybrid of them, as it is after fine-tuning everything oneself."""
+    attach(machine, plan["models_place"], Path(plan["models"]))
+    lines: list[str] = []
+    status = machine.run(machine.python, plan["predict"], on_line=lambda _, line: lines.append(line))
+    used = next((line for line in lines if line.startswith("weights:")), "")
+    wanted = f"{plan['models_place']} --branch hybrid --strict"
+    expect("attached models of both networks pick together", status == 0 and wanted in used, used.strip())
+    rows = (machine.working / "submission.csv").read_text().splitlines()
+    expect("and find something", len(rows) > 1, f"{len(rows) - 1} particles")
+    (machine.working / "submission.csv").unlink()
+
+
 FURTHER: dict[str, Callable[[Machine, dict[str, Any]], None]] = {
     "fine-tune": fine_tune_and_predict,
     "kill": kill_and_go_on,
     "bad inputs": bad_inputs,
+    "both networks": both_networks,
 }
 
 if __name__ == "__main__":
