@@ -10,7 +10,7 @@ background.
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -35,7 +35,7 @@ class UNetSettings:
     """Channels of each level, from the finest."""
     localise: Literal["maxima", "centroids"] = "maxima"
     """How particles are found in its scores: it was trained to answer with peaks, or with blobs."""
-    spectrum: tuple[float, ...] = ()
+    spectrum: tuple[float, ...] = field(default=(), repr=False)
     """Radial Fourier amplitude, by shell, to which tomograms are brought before it sees them; they stay as they are if
     there is none."""
 

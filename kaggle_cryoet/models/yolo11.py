@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ class YoloSettings:
     """Normalised grey value that becomes level 0, in units of the volume's spread; particles are dark."""
     brightest: float = 3.0
     """Normalised grey value that becomes level 255."""
-    spectrum: tuple[float, ...] = ()
+    spectrum: tuple[float, ...] = field(default=(), repr=False)
     """As that of `UNetSettings`."""
 
     def __post_init__(self) -> None:
