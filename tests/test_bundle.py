@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from kaggle_cryoet.kaggle.wheel import build_wheel, source_tree
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.submission import read_submission
 
+GUARD = Path(__file__).parent / "offline" / "guard.py"
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
@@ -267,6 +269,27 @@ def test_what_modules_write_when_they_are_tried_is_gone_and_they_are_told_to_sta
     assert offline == "true"
     with pytest.raises(BundleError, match=r"installed, but not to be imported: ModuleNotFoundError.*absent_module"):
         install._import(["writer", "absent_module"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux")
+@pytest.mark.parametrize(
+    ("names", "opens"), [(["kaggle_cryoet", "monai", "ultralytics"], False), (["socket_opener"], True)]
+)
+def test_the_installer_imports_what_it_installed_without_a_socket(
+    tmp_path: Path, names: list[str], opens: bool
+) -> None:
+    (tmp_path / "socket_opener.py").write_text("import socket\nsocket.socket()")
+    script = f"from kaggle_cryoet.kaggle import install\ninstall._import({names!r})"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLO_")}
+    done = subprocess.run(
+        [sys.executable, GUARD, sys.executable, "-c", script],
+        env=environment | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode != 0) is opens, done.stderr
+    assert ("the process ended with status -31" in done.stderr) is opens
 
 
 def spoil(change: Callable[[Path], object], bundle: Path, tmp_path: Path) -> Path:

@@ -140,13 +140,20 @@ def _pip(files: list[Path], *options: str) -> None:
 
 def _import(names: list[str]) -> None:
     """Import modules in a process of their own; what they write when they are imported is gone afterwards."""
-    script = f"import importlib\nfor name in {names!r}:\n    importlib.import_module(name)"
+    lines = [
+        "import importlib, socket",
+        "socket.has_ipv6 = False",
+    ]  # urllib3, imported by monai, tries out a socket else
+    if {"kaggle_cryoet", "ultralytics"} <= set(names):  # which opens one unless it is imported as the package does
+        lines += ["from kaggle_cryoet.models.yolo11 import offline_ultralytics", "offline_ultralytics()"]
+    script = "\n".join([*lines, f"for name in {names!r}:", "    importlib.import_module(name)"])
     with tempfile.TemporaryDirectory() as folder:
         variables = os.environ | dict.fromkeys(FOLDERS, folder) | QUIET
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     if done.returncode:
-        raise BundleError(f"installed, but not to be imported: {done.stderr.strip().splitlines()[-1]}")
+        said = done.stderr.strip().splitlines() or [f"the process ended with status {done.returncode}"]
+        raise BundleError(f"installed, but not to be imported: {said[-1]}")
 
 
 def main() -> int:
