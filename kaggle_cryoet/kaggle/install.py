@@ -140,11 +140,10 @@ def _pip(files: list[Path], *options: str) -> None:
 
 def _import(names: list[str]) -> None:
     """Import modules in a process of their own; what they write when they are imported is gone afterwards."""
-    lines = [
-        "import importlib, socket",
-        "socket.has_ipv6 = False",
-    ]  # urllib3, imported by monai, tries out a socket else
-    if {"kaggle_cryoet", "ultralytics"} <= set(names):  # which opens one unless it is imported as the package does
+    lines = ["import importlib"]
+    if {"kaggle_cryoet", "monai"} <= set(names):  # these open a socket unless they are imported as the package does
+        lines += ["from kaggle_cryoet.models.offline_monai import offline_monai", "offline_monai()"]
+    if {"kaggle_cryoet", "ultralytics"} <= set(names):
         lines += ["from kaggle_cryoet.models.yolo11 import offline_ultralytics", "offline_ultralytics()"]
     script = "\n".join([*lines, f"for name in {names!r}:", "    importlib.import_module(name)"])
     with tempfile.TemporaryDirectory() as folder:

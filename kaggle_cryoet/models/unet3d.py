@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.offline_monai import offline_monai
 from kaggle_cryoet.models.spectrum import check_spectrum
 from kaggle_cryoet.particles import PARTICLES
 
@@ -114,6 +115,7 @@ class HostUNet(nn.Module):
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
+        offline_monai()
         from monai.networks.nets.unet import UNet
 
         self.multiple = 2 ** (len(channels) - 2)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.offline_monai import offline_monai
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.training.targets import TargetSettings
 
@@ -81,6 +82,7 @@ class Loss(nn.Module):
     weight: Tensor
 
     def __init__(self, settings: LossSettings, targets: TargetSettings, voxel_angstrom: float, stride: int) -> None:
+        offline_monai()
         from monai.losses.focal_loss import FocalLoss
         from monai.losses.tversky import TverskyLoss
 
