@@ -89,11 +89,9 @@ class _Tomogram:
 def _read(run: RunLocation, spectra: frozenset[tuple[float, ...]]) -> _Tomogram:
     """Read a run, normalise it, and give it the spectra that the networks know."""
     tomogram = read_tomogram(run)
-    return _Tomogram(
-        shown=show(normalise(tomogram.data), spectra),
-        shape_zyx=tomogram.data.shape,
-        voxel_angstrom=tomogram.voxel_angstrom,
-    )
+    volume, voxel_angstrom = normalise(tomogram.data), tomogram.voxel_angstrom
+    del tomogram  # as large as what is made of it, while another one is in the networks
+    return _Tomogram(shown=show(volume, spectra), shape_zyx=volume.shape, voxel_angstrom=voxel_angstrom)
 
 
 def _read_ahead(
