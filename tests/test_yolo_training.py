@@ -231,7 +231,10 @@ def test_bad_requests_are_refused_before_anything_is_written(tmp_path: Path, sli
 # --- training ---
 
 
-@pytest.mark.parametrize(("limit", "epochs", "stops"), [(None, 30, False), (101.0, 5, False), (55.0, 2, True)])
+@pytest.mark.parametrize(
+    ("limit", "epochs", "stops"),
+    [(None, 30, False), (110.0, 5, False), (107.0, 4, False), (61.0, 3, False), (59.0, 2, True)],
+)
 def test_as_many_epochs_are_planned_as_fit_into_the_time(limit: float | None, epochs: int, stops: bool):
     from kaggle_cryoet.training.yolo_trainer import SliceTrainer
 

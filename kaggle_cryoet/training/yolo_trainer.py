@@ -18,6 +18,8 @@ from ultralytics.data.build import InfiniteDataLoader, build_dataloader, seed_wo
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
 from ultralytics.utils.loss import v8DetectionLoss  # noqa: E402
 
+SLOWER = 1.15
+"""By so much the epochs that are left may be slower than those so far without one being lost."""
 UltralyticsTrainer: Any = DetectionTrainer
 UltralyticsLoss: Any = v8DetectionLoss
 """Without types, which ultralytics has only in part."""
@@ -158,13 +160,17 @@ class SliceTrainer(UltralyticsTrainer):
 
     @staticmethod
     def _keep_within_time(trainer: "SliceTrainer") -> None:
-        """Shorten the schedule to the epochs that still fit into the time limit, at the mean time of those so far."""
+        """Shorten the schedule to the epochs that fit into the time limit even if they take longer than those so far.
+
+        So the last epoch is one that was planned as such, with the lowest rate. One more that fits becomes the last.
+        """
         if trainer.time_limit_seconds is None:
             return
         used = monotonic() - trainer.started
         each = used / (trainer.epoch + 1 - trainer.start_epoch)
-        fitting = trainer.epoch + 1 + max(int((trainer.time_limit_seconds - used) / each), 0)
-        fitting = min(fitting, trainer.recipe.epochs)
+        left = trainer.time_limit_seconds - used
+        more = max(int(left / (SLOWER * each)), int(left >= each))
+        fitting = min(trainer.epoch + 1 + more, trainer.recipe.epochs)
         if fitting != trainer.epochs:
             trainer.epochs = fitting
             trainer._setup_scheduler()
