@@ -89,13 +89,14 @@ def score_table(scores: Mapping[str, Score]) -> str:
 @click.command()
 @click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
 @click.option("--weights", type=click.Path(path_type=Path), default=SHIPPED_WEIGHTS, help="Folder of model folders.")
+@click.option("--tomogram-type", default="denoised", show_default=True, help="Reconstruction to take.")
 @click.option("--first", type=click.IntRange(1), help="Only so many runs of each folder.")
-def main(data_dirs: tuple[Path, ...], weights: Path, first: int | None) -> None:
+def main(data_dirs: tuple[Path, ...], weights: Path, tomogram_type: str, first: int | None) -> None:
     """Score every branch whose models there are, and the notebook's merge, on the labelled runs in DATA_DIR..."""
     from tqdm.auto import tqdm
 
     try:
-        runs = [run for directory in data_dirs for run in find_runs(directory)[:first]]
+        runs = [run for directory in data_dirs for run in find_runs(directory, tomogram_type=tomogram_type)[:first]]
         pickers = available_pickers(weights)
         truth, picks = {}, {}
         for number, run in enumerate(tqdm(runs, desc="picking", unit="tomogram")):

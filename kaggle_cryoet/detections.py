@@ -57,7 +57,7 @@ def draw_detections_in(
     from kaggle_cryoet.runs import find_runs
     from kaggle_cryoet.tomogram import read_tomogram
 
-    settings = DetectSettings(least_confidence=least_confidence)
+    settings = DetectSettings(least_confidence=least_confidence, stride_z=1)  # any slice may be drawn
     runs = {run.name: run for run in find_runs(tomogram_dir)}
     if run_name is not None and run_name not in runs:
         raise InputError(f"{tomogram_dir}: holds no run {run_name}; it holds {', '.join(list(runs)[:5])}")

@@ -6,15 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from spheres import cut_spheres
 
 from kaggle_cryoet.cli import cli
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.picking.detect import Detections
-from kaggle_cryoet.picks import Picks, write_copick
+from kaggle_cryoet.picks import Picks, read_copick, write_copick
 from kaggle_cryoet.report.confusion import confusion_json, confusion_of_runs, shares_of_rows, write_confusion
 from kaggle_cryoet.report.detection_pictures import draw_detections
 from kaggle_cryoet.report.detector_curves import draw_detector_curves, read_results
+from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.submission import write_submission
 from kaggle_cryoet.tomogram import Tomogram
 
@@ -159,3 +161,24 @@ def test_nothing_detected_is_a_picture_without_circles(tmp_path: Path):
     (count,) = draw_detections(tomogram, nothing, None, output=tmp_path, count=1).values()
     assert len(count.found) == 0
     assert count.shown is None
+
+
+def test_the_command_looks_at_every_slice_so_that_whatever_it_draws_was_looked_at(
+    labelled_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = find_runs(labelled_runs)[0]
+    truth = read_copick(run.picks_directory)
+
+    def perfect(network, volume, settings, *_):
+        first = (len(volume) - 1) % settings.stride_z // 2
+        return cut_spheres(truth, np.arange(first, len(volume), settings.stride_z))
+
+    monkeypatch.setattr("kaggle_cryoet.picking.detect.detect", perfect)
+    arguments = ["detections", str(labelled_runs), "--output", str(tmp_path / "pictures"), "--count", "10"]
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert len(list((tmp_path / "pictures").glob("z*.png"))) == 10
+    sums = [line.split() for line in done.output.splitlines() if line.startswith("all")]
+    assert len(sums) == 10
+    shown, hit = (sum(int(row[column]) for row in sums) for column in (2, 3))
+    assert hit == shown > 10

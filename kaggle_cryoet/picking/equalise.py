@@ -56,7 +56,7 @@ def equalise(volume: NDArray[np.float32], spectrum: Sequence[float]) -> NDArray[
     gain = np.array(spectrum) / np.maximum(_amplitude(transform, volume.shape), 1e-6)
     gain = np.where(np.isfinite(gain), gain, 1.0)
     _scale(transform, volume.shape[2], np.clip(gain, 1 / MOST_GAIN, MOST_GAIN))
-    equal = fft.irfftn(transform, s=volume.shape, workers=-1, overwrite_x=True)
+    equal = fft.irfftn(transform, s=volume.shape, norm="ortho", workers=-1, overwrite_x=True)
     del transform  # as large as the volume
     return normalise(equal)
 
