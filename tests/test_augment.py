@@ -6,10 +6,26 @@ import torch
 from scipy import ndimage
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.training.augment import SMOOTH_NOISE_GAIN, AugmentSettings, augment, binomial_filter, mix_pairs
+from kaggle_cryoet.picking.equalise import radial_amplitude
+from kaggle_cryoet.training.augment import (
+    SMOOTH_NOISE_GAIN,
+    AugmentSettings,
+    augment,
+    binomial_filter,
+    mix_pairs,
+    scramble,
+)
 
 SHAPE = (10, 14, 18)
-NOTHING = {"log_scale": 0.0, "offset": 0.0, "sharpening": 0.0, "middle": 0.0, "noise": 0.0, "least_gamma": 1.0}
+NOTHING = {
+    "log_scale": 0.0,
+    "offset": 0.0,
+    "sharpening": 0.0,
+    "middle": 0.0,
+    "noise": 0.0,
+    "least_gamma": 1.0,
+    "scrambling": 0.0,
+}
 
 
 def generator(seed=0):
@@ -66,6 +82,61 @@ def test_the_crops_that_are_given_are_not_changed():
     before = x.clone()
     augment(x, AugmentSettings(), generator())
     assert torch.equal(x, before)
+
+
+def spread(x):
+    return float((x - x.median()).abs().median())
+
+
+def blurred_in_a_wedge(seed=1, edge=48):
+    """A crop whose amplitude falls with the frequency, and is nothing beyond 45 degrees from xy."""
+    transform = np.fft.fftn(crops(1, seed, (edge, edge, edge))[0, 0].numpy())
+    z, y, x = np.meshgrid(*[np.fft.fftfreq(edge)] * 3, indexing="ij")
+    transform *= np.exp(-20 * (z**2 + y**2 + x**2)) * (np.abs(z) <= np.abs(x))
+    return torch.from_numpy(np.fft.ifftn(transform).real.astype(np.float32))[None, None]
+
+
+@pytest.mark.parametrize("ratio", [0.5, 2.0])
+def test_scrambled_crops_keep_their_spectrum_and_wedge_and_lose_signal_by_the_ratio(ratio):
+    x = blurred_in_a_wedge()
+    settings = AugmentSettings(scrambling=1.0, least_scrambling=ratio, most_scrambling=ratio)
+    found = scramble(x, settings, generator())[0, 0]
+    assert np.corrcoef(found.flatten(), x.flatten())[0, 1] == pytest.approx(1 / np.sqrt(1 + ratio**2), abs=0.05)
+    assert spread(found) == pytest.approx(spread(x), rel=0.02)
+    before, after = radial_amplitude(x[0, 0].numpy()), radial_amplitude(found.numpy())
+    shells = np.arange(8, 40)
+    np.testing.assert_allclose(after[shells] / before[shells], float(found.std() / x.std()), rtol=0.15)
+    power = np.abs(np.fft.fftn(found.numpy())) ** 2
+    z, _, x_frequency = np.meshgrid(*[np.fft.fftfreq(len(found))] * 3, indexing="ij")
+    assert power[np.abs(z) > np.abs(x_frequency)].sum() < 1e-6 * power.sum()
+
+
+def test_the_ratio_of_scrambling_goes_from_one_end_of_the_spectrum_to_the_other():
+    x = crops(1, shape=(48, 48, 48))
+    z, y, x_frequency = np.meshgrid(*[np.fft.fftfreq(48)] * 3, indexing="ij")
+    radius = np.sqrt(z**2 + y**2 + x_frequency**2)
+    settings = AugmentSettings(scrambling=1.0, least_scrambling=0.05, most_scrambling=20.0)
+    kept = []
+    for seed in range(12):
+        pair = [np.fft.fftn(item.numpy()) for item in (x[0, 0], scramble(x, settings, generator(seed))[0, 0])]
+        shells = [(radius > low) & (radius < low + 0.05) for low in (0.03, 0.45)]
+        norms = [np.prod([np.linalg.norm(transform[shell]) for transform in pair]) for shell in shells]
+        products = [(pair[0] * pair[1].conj()).real[shell].sum() for shell in shells]
+        kept.append(np.divide(products, norms))
+    low, high = np.transpose(kept)
+    assert min(low.min(), high.min()) < 0.3
+    assert max(low.max(), high.max()) > 0.95
+    assert (low > high + 0.3).any()
+    assert (high > low + 0.3).any()
+
+
+def test_about_the_share_that_is_asked_for_is_scrambled_and_nothing_is_changed_in_place():
+    x = crops(200, shape=(8, 8, 8))
+    before = x.clone()
+    found = scramble(x, AugmentSettings(scrambling=0.3), generator())
+    assert torch.equal(x, before)
+    changed = (found != x).flatten(1).any(dim=1).float().mean()
+    assert float(changed) == pytest.approx(0.3, abs=0.1)
 
 
 @pytest.mark.parametrize("ranges", [{"log_scale": 0.5}, {"offset": 0.5}, {"log_scale": 0.3, "offset": 0.2}])
@@ -151,7 +222,7 @@ def test_noise_is_no_stronger_than_asked_and_smooth_in_about_half_of_the_crops()
 @pytest.mark.parametrize("axis", [2, 3, 4])
 def test_what_is_changed_commutes_with_flips(axis):
     x = crops()
-    settings = AugmentSettings(noise=0.0)
+    settings = AugmentSettings(noise=0.0, scrambling=0.0)  # chance does not know of flips
     torch.testing.assert_close(
         augment(x.flip(axis), settings, generator()), augment(x, settings, generator()).flip(axis), rtol=1e-4, atol=1e-5
     )
@@ -159,7 +230,17 @@ def test_what_is_changed_commutes_with_flips(axis):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"noise": -0.1}, {"middle": -0.1}, {"mixup": 1.5}, {"least_gamma": 0.0}, {"least_gamma": 1.2}, {"offset": -1.0}],
+    [
+        {"noise": -0.1},
+        {"middle": -0.1},
+        {"mixup": 1.5},
+        {"least_gamma": 0.0},
+        {"least_gamma": 1.2},
+        {"offset": -1.0},
+        {"scrambling": 1.5},
+        {"least_scrambling": 0.0},
+        {"least_scrambling": 3.0},
+    ],
 )
 def test_impossible_ranges_are_an_input_error(settings):
     with pytest.raises(InputError):

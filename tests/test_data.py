@@ -2,16 +2,23 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_volumes import write_run
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.training.data import DataSettings, load_split
+from kaggle_cryoet.models.spectrum import SHELLS
+from kaggle_cryoet.picking.equalise import equalise
+from kaggle_cryoet.picking.normalise import normalise
+from kaggle_cryoet.tomogram import read_tomogram
+from kaggle_cryoet.training.data import DataSettings, load_split, split_sources
+from kaggle_cryoet.training.volumes import load_labelled_volume
 
 
 def names_of(tmp_path: Path, *directories: Path, validation: tuple[Path, ...] = (), **settings: object) -> tuple:
     data = DataSettings(**settings)  # type: ignore[arg-type]
-    training, looked_at = load_split(directories, validation, data, hold_out=True, folder=tmp_path / "volumes")
+    sources = split_sources(directories, validation, data, hold_out=True)
+    training, looked_at = load_split(*sources, data, spectrum=(), folder=tmp_path / "volumes")
     return [volume.name for volume in training], [volume.name for volume in looked_at]
 
 
@@ -25,6 +32,17 @@ def data(tmp_path: Path) -> Path:
 def test_the_last_run_is_held_out_with_all_its_reconstructions(tmp_path: Path, data: Path) -> None:
     assert names_of(tmp_path, data) == (["a", "b"], ["c"])
     assert names_of(tmp_path, data, tomogram_types=("denoised", "wbp@0.5")) == (["a", "a", "b", "b"], ["c"])
+
+
+def test_tomograms_of_both_kinds_are_given_the_spectrum_that_prediction_gives_them(tmp_path: Path, data: Path) -> None:
+    spectrum = tuple(np.linspace(2.0, 0.5, SHELLS))
+    settings = DataSettings(memory_gb=0)  # from files
+    sources = split_sources([data], [], settings, hold_out=True)
+    volumes = load_split(*sources, settings, spectrum=spectrum, folder=tmp_path / "volumes")
+    for source, volume in zip([*sources[0], *sources[1]], [*volumes[0], *volumes[1]], strict=True):
+        expected = equalise(normalise(read_tomogram(source.run).data), spectrum)
+        np.testing.assert_allclose(volume.volume, expected, atol=2e-3)
+        assert not np.allclose(volume.volume, load_labelled_volume(source.run).volume, atol=0.1)
 
 
 def test_a_fold_leaves_out_the_run_of_that_name(tmp_path: Path, data: Path) -> None:

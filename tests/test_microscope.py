@@ -15,6 +15,7 @@ from kaggle_cryoet.simulation.microscope import (
     contrast_transfer,
     draw_tilt_series,
     padded_spectrum,
+    ramp,
     record,
 )
 from kaggle_cryoet.simulation.nuisances import TRAINING, Nuisances
@@ -45,10 +46,22 @@ def plain_series(angles_degree: np.ndarray, **changes: object) -> TiltSeries:
         "noise": np.ones(count, dtype=np.float32),
         "shift_voxels": np.zeros((count, 2)),
         "step_radian": step,
-        "ramp_exponent": 1.0,
+        "ramp_limit_per_voxel": 100.0,
         "voxel_angstrom": VOXEL,
     }
     return TiltSeries(**(values | changes))  # type: ignore[arg-type]
+
+
+LOW_LIMIT = 1e-6
+
+
+def unweighted_series(**changes: object) -> TiltSeries:
+    """One untilted image under a ramp that levels off so soon that all frequencies weigh the same."""
+    return plain_series(np.zeros(1), ramp_limit_per_voxel=LOW_LIMIT, **changes)
+
+
+def weight_of_all(depth: int) -> float:
+    return LOW_LIMIT * 0.05 * depth  # limit over the frequency at which planes so many radians apart part
 
 
 def angle_of_spectrum(spectrum: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -109,10 +122,8 @@ def test_nothing_is_recorded_outside_the_tilt_range() -> None:
 
 def test_untilted_image_is_the_projection_of_the_density() -> None:
     density = ball()
-    recording = record(
-        density, plain_series(np.zeros(1), ramp_exponent=0.0), nuisances(signal_per_noise=0.3), np.random.default_rng(0)
-    )
-    image = np.fft.irfft2(recording.signal[0], s=SHAPE[1:])
+    recording = record(density, unweighted_series(), nuisances(signal_per_noise=0.3), np.random.default_rng(0))
+    image = np.fft.irfft2(recording.signal[0], s=SHAPE[1:]) / weight_of_all(recording.depth)
     np.testing.assert_allclose(image, -density.sum(axis=0), atol=1e-4)
     assert not recording.signal[1:].any()
 
@@ -129,12 +140,32 @@ def test_exact_ramp_gives_the_density_back_when_all_tilts_are_there() -> None:
     assert volume[inside].sum() / density[inside].sum() == pytest.approx(1.0, abs=0.15)
 
 
+@pytest.mark.parametrize(("limit", "frequency", "weight"), [(0.1, 1e-3, 1e-3), (0.1, 10.0, 0.0995), (1e3, 0.4, 0.4)])
+def test_ramp_rises_with_the_frequency_and_levels_off_at_its_limit(
+    limit: float, frequency: float, weight: float
+) -> None:
+    assert ramp(frequency, limit) == pytest.approx(weight, rel=1e-3)
+
+
+def test_noise_across_the_tilt_axis_follows_the_ramp() -> None:
+    def noise(limit: float) -> np.ndarray:
+        series = plain_series(np.arange(-45, 46, 3.0), ramp_limit_per_voxel=limit)
+        return np.abs(record(ball(), series, nuisances(), np.random.default_rng(0)).noise)
+
+    levelled, exact = noise(0.05), noise(100.0)
+    angle, radius = angle_of_spectrum(exact, SHAPE[2])
+    planes = (angle < 44) & (radius > 0.1)
+    expected = 1 - np.exp(-0.05 / np.maximum(radius, 1e-9))
+    share = (levelled / np.maximum(exact, 1e-9)).mean(axis=1)
+    np.testing.assert_allclose(share[planes], expected[planes], rtol=1e-3)
+
+
 def test_shifted_images_shift_the_recorded_density() -> None:
     shift = np.tile([3.0, -2.0], (1, 1))
     density = ball()
     recording = record(
         density,
-        plain_series(np.zeros(1), ramp_exponent=0.0, shift_voxels=shift),
+        unweighted_series(shift_voxels=shift),
         nuisances(signal_per_noise=0.3),
         np.random.default_rng(0),
     )
@@ -145,8 +176,9 @@ def test_shifted_images_shift_the_recorded_density() -> None:
 def test_transfer_acts_on_the_frequency_within_each_image() -> None:
     density = ball()
     transfer = np.linspace(0, RADIAL_MAXIMUM, RADIAL_SAMPLES, dtype=np.float32)[None]
-    series = plain_series(np.zeros(1), ramp_exponent=0.0, transfer=transfer)
-    signal = record(density, series, nuisances(signal_per_noise=0.3), np.random.default_rng(0)).signal[0]
+    series = unweighted_series(transfer=transfer)
+    signal = record(density, series, nuisances(signal_per_noise=0.3), np.random.default_rng(0)).signal
+    signal = signal[0] / weight_of_all(len(signal))
     whole = padded_spectrum(density)[0]
     frequency = np.hypot(np.fft.fftfreq(SHAPE[1])[:, None], np.arange(SHAPE[2] // 2 + 1)[None] / SHAPE[2])
     np.testing.assert_allclose(signal, -whole * frequency, atol=1e-3)

@@ -191,6 +191,16 @@ def test_a_training_starts_from_the_weights_of_a_model(data, tmp_path):
     assert load_unet(second).provenance["started_from"] == load_unet(first).provenance
 
 
+def test_a_training_keeps_the_spectrum_that_its_start_knows(data, tmp_path):
+    first = train(data, tmp_path / "first", seed=1, length=replace(TWO_EPOCHS, epochs=1))
+    known = load_unet(first).settings.spectrum
+    other = write_runs(tmp_path / "other", ["d", "e"], seed=5)
+    kept = train(other, tmp_path / "kept", start_from=first, length=replace(TWO_EPOCHS, epochs=1))
+    assert load_unet(kept).settings.spectrum == known
+    fresh = train(other, tmp_path / "fresh", length=replace(TWO_EPOCHS, epochs=1))
+    assert load_unet(fresh).settings.spectrum != known
+
+
 def test_the_full_resolution_network_trains_as_well(data, tmp_path):
     folder = train(data, tmp_path, preset="host", length=replace(TWO_EPOCHS, epochs=1))
     assert load_unet(folder).settings.preset == "host"
@@ -235,10 +245,9 @@ def test_a_training_from_files_is_the_one_from_memory_and_leaves_none_of_them(da
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(data, tmp_path, monkeypatch):
     still = replace(CROPS, warp_fraction=0.0)
-    no_noise = AugmentSettings(log_scale=0, offset=0, sharpening=0, middle=0, noise=0, least_gamma=1)
-    paper = UNetTrainingSettings(
-        augmentation=no_noise
-    )  # the network without BatchNorm, whose statistics are of a batch
+    no_noise = AugmentSettings(log_scale=0, offset=0, sharpening=0, middle=0, noise=0, least_gamma=1, scrambling=0)
+    # the network without BatchNorm, whose statistics are of a batch
+    paper = UNetTrainingSettings(augmentation=no_noise)
     options = {"preset": "host", "settings": paper, "crops": still}
     train(data, tmp_path / "one", **options)
     monkeypatch.setattr(unet, "choose_devices", lambda _: [torch.device("cpu")] * 2)

@@ -6,6 +6,7 @@ per voxel wide. Transfer functions, dose damping, alignment errors and noise the
 series is one multiplication in Fourier space, streaks between the planes included.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,8 +57,9 @@ class TiltSeries:
     """`(n, 2)` alignment errors along y and along the image's x."""
     step_radian: float
     """Angle between neighbouring images."""
-    ramp_exponent: float
-    """Power of the ramp that weights the back-projection; the exact one has 1."""
+    ramp_limit_per_voxel: float
+    """Frequency, in cycles per voxel, about which the ramp that weights the back-projection levels off; the
+    exact ramp is that of a limit far above 1. See `ramp`."""
     voxel_angstrom: float
     """Of the volume that the transfer is meant for."""
 
@@ -88,7 +90,7 @@ def draw_tilt_series(nuisances: Nuisances, voxel_angstrom: float, rng: np.random
         noise=weight.astype(np.float32),
         shift_voxels=rng.normal(0, nuisances.alignment_error_angstrom / voxel_angstrom, (len(angle), 2)),
         step_radian=float(np.radians(nuisances.tilt_step_degree)),
-        ramp_exponent=nuisances.ramp_exponent,
+        ramp_limit_per_voxel=nuisances.ramp_limit_per_voxel,
         voxel_angstrom=voxel_angstrom,
     )
 
@@ -112,6 +114,16 @@ class Recording:
         return int(self.signal.shape[0])
 
 
+@njit(cache=True)
+def ramp(frequency: float, limit: float) -> float:
+    """Weight of a frequency across the tilt axis: itself well below a limit, the limit well above it.
+
+    The exact weight rises with the frequency throughout. One that levels off is that of a few iterations of SIRT, or of
+    a filter made like them (Wolf, Lubk and Lichte, Ultramicroscopy 136, 2014).
+    """
+    return frequency * (1.0 - math.exp(-limit / frequency))
+
+
 @njit(cache=True, parallel=True, fastmath=True)
 def _apply_series(  # type: ignore[no-untyped-def]
     spectrum,
@@ -124,7 +136,7 @@ def _apply_series(  # type: ignore[no-untyped-def]
     noise,
     shift,
     step,
-    ramp_exponent,
+    ramp_limit,
     radial_maximum,
     pattern,
 ):
@@ -145,8 +157,9 @@ def _apply_series(  # type: ignore[no-untyped-def]
                     touched[count] = t
                     plane_weight[count] = 1.0 - distance
                     count += 1
-            parted = np.sqrt(kx * kx + kz * kz) * step * depth  # distance of neighbouring planes, in their thickness
-            scale = max(parted, 1.0 / tilts) ** ramp_exponent
+            per_frequency = step * depth  # distance of neighbouring planes, in their thickness
+            lowest = 1.0 / (tilts * per_frequency)  # below it all planes overlap
+            scale = per_frequency * ramp(max(np.sqrt(kx * kx + kz * kz), lowest), ramp_limit)
             reached[z, x] = count > 0
             for y in range(ny):
                 if count == 0:
@@ -211,7 +224,7 @@ def record(
         series.noise,
         series.shift_voxels,
         series.step_radian,
-        series.ramp_exponent,
+        series.ramp_limit_per_voxel,
         RADIAL_MAXIMUM,
         nuisances.fixed_pattern,
     )

@@ -76,9 +76,9 @@ class Nuisances:
     """Pretilt of the specimen that the reconstruction did not take out."""
     tilt_step_degree: float
     """Angle between neighbouring tilt images."""
-    ramp_exponent: float
-    """Power of the ramp that weights the back-projection: 1 is exact; less leaves low frequencies too strong, as a few
-    iterations of SIRT do."""
+    ramp_limit_per_voxel: float
+    """Spatial frequency about which the ramp that weights the back-projection levels off, as after a few iterations of
+    SIRT, in cycles per voxel."""
     tilt_weight_degree: float
     """Gaussian width of the weights of tilt images over their angle, in the reconstruction."""
     dropped_tilts: float
@@ -159,7 +159,7 @@ class NuisanceRanges:
     clustering: Uniform = Uniform(0.3, 1.4)
     lysate_per_cubic_micrometre: Uniform = Uniform(1e5, 1.75e6, log=True)
     lysate_clustered: Uniform = Uniform(0.1, 0.8)
-    companions_per_ribosome: Uniform = Uniform(0, 10)
+    companions_per_ribosome: Uniform = Uniform(0, 28)
     distractors_per_cubic_micrometre: Uniform = Uniform(60, 800, log=True)
     aggregates_per_cubic_micrometre: Uniform = Uniform(20, 500, log=True)
     vesicles_per_cubic_micrometre: Uniform = Uniform(5, 120, log=True)
@@ -167,29 +167,29 @@ class NuisanceRanges:
     gold_per_cubic_micrometre: Uniform = Uniform(0.2, 6, log=True)
     contaminations_per_square_micrometre: Uniform = Uniform(0.1, 6, log=True)
     carbon_edge: Chance = Chance(0.4)
-    cargo_fraction: Uniform = Uniform(0.25, 0.9)
+    cargo_fraction: Uniform = Uniform(0.15, 0.9)
     defocus_angstrom: Uniform = Uniform(12000, 49000)
     amplitude_contrast: Uniform = Uniform(0.06, 0.14)
     phase_flipped: Chance = Chance(0.7)
-    low_frequency_restoration: Uniform = Uniform(0.05, 0.9)
+    low_frequency_restoration: Uniform = Uniform(0.0, 0.7)
     envelope_angstrom_squared: Uniform = Uniform(0, 400)
     damping_angstrom_squared_per_degree: Uniform = Uniform(0, 25)
     alignment_error_angstrom: Uniform = Uniform(0, 6)
     tilt_range_degree: Uniform = Uniform(41, 50)
     tilt_offset_degree: Uniform = Uniform(-3, 3)
     tilt_step_degree: Uniform = Uniform(2.8, 3.2)
-    ramp_exponent: Uniform = Uniform(0.45, 1.1)
+    ramp_limit_per_voxel: Uniform = Uniform(0.06, 0.5, log=True)
     tilt_weight_degree: Uniform = Uniform(24, 60)
     dropped_tilts: Uniform = Uniform(0, 0.1)
-    signal_per_noise: Uniform = Uniform(1.5, 6.0, log=True)
+    signal_per_noise: Uniform = Uniform(1.5, 8.0, log=True)
     raw_noise: Uniform = Uniform(1.5, 4.0)
     wedge_filled: Uniform = Uniform(0.3, 0.9)
     leakage: Uniform = Uniform(0.04, 0.14)
-    softness_per_voxel: Uniform = Uniform(0.17, 0.45)
+    softness_per_voxel: Uniform = Uniform(0.19, 0.6)
     softness_exponent: Uniform = Uniform(1.0, 2.2)
-    cutoff_per_voxel: Uniform = Uniform(0.28, 0.46)
+    cutoff_per_voxel: Uniform = Uniform(0.3, 0.5)
     cutoff_exponent: Uniform = Uniform(5, 10)
-    coring: Uniform = Uniform(0.1, 0.6)
+    coring: Uniform = Uniform(0.15, 0.7)
     bright_suppression: Uniform = Uniform(0.4, 1.0)
     dark_exponent: Uniform = Uniform(0.5, 0.9)
     fixed_pattern: Uniform = Uniform(0.0, 1.2)

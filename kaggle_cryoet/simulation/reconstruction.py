@@ -15,6 +15,7 @@ from kaggle_cryoet.simulation.microscope import (
     TiltSeries,
     contrast_transfer,
     padded_spectrum,
+    ramp,
     record,
 )
 from kaggle_cryoet.simulation.nuisances import Nuisances
@@ -117,7 +118,8 @@ def _reconstruct(
         full = padded_spectrum(density)
         full *= np.float32(-nuisances.wedge_filled * nuisances.signal_per_noise / SIGNAL_UNIT)
         transfer = np.abs(series.transfer).mean(axis=0) * signal_gain.astype(np.float32)
-        _fill_wedge(spectrum, full, width, series.angle_radian.min(), series.angle_radian.max(), transfer)
+        lowest, highest = series.angle_radian.min(), series.angle_radian.max()
+        _fill_wedge(spectrum, full, width, lowest, highest, transfer, series.ramp_limit_per_voxel)
     volume = scipy.fft.irfftn(spectrum, s=(recording.depth, height, width), workers=-1, overwrite_x=True)
     return np.ascontiguousarray(volume[: recording.shape_zyx[0]])
 
@@ -152,7 +154,7 @@ def _combine(spectrum, signal, noise, reached, width, signal_gain, noise_gain, l
 
 
 @njit(cache=True, parallel=True)
-def _fill_wedge(spectrum, full, width, lowest_angle, highest_angle, transfer):  # type: ignore[no-untyped-def]
+def _fill_wedge(spectrum, full, width, lowest_angle, highest_angle, transfer, ramp_limit):  # type: ignore[no-untyped-def]
     """Add to `spectrum` what `full` has outside the tilt range."""
     nz, ny, half = spectrum.shape
     for z in prange(nz):
@@ -161,7 +163,9 @@ def _fill_wedge(spectrum, full, width, lowest_angle, highest_angle, transfer):  
             angle = 0.0 if x == 0 and z == 0 else np.arctan2(abs(kz) if x == 0 else kz, x / width)
             if lowest_angle <= angle <= highest_angle:
                 continue
+            across = max(np.hypot(x / width, kz), 1e-6)
+            levelled = np.float32(ramp(across, ramp_limit) / across)
             for y in range(ny):
                 ky = (y if y <= ny // 2 else y - ny) / ny
                 radius = np.sqrt((x / width) ** 2 + ky * ky + kz * kz)
-                spectrum[z, y, x] += full[z, y, x] * _look_up(transfer, radius)
+                spectrum[z, y, x] += full[z, y, x] * (levelled * _look_up(transfer, radius))

@@ -3,6 +3,7 @@
 Flips, rotation and scale, which move things, are drawn together with the crop (`crops`), and targets with them.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -32,14 +33,24 @@ class AugmentSettings:
     """Largest standard deviation of added noise, white or smoothed."""
     least_gamma: float = 0.8
     """Values are compressed or expanded as sign(x) |x|^gamma, gamma between this and its inverse."""
+    scrambling: float = 0.5
+    """Share of the crops of which noise with their own spectrum takes the place of a part, see `scramble`."""
+    least_scrambling: float = 0.1
+    """Least ratio of that noise to what is left of the crop, at either end of the spectrum."""
+    most_scrambling: float = 2.0
+    """Largest ratio."""
     mixup: float = 0.0
     """Share of the crops that are blended with another one of their batch, which gets less than half; targets alike."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         lengths = (self.log_scale, self.offset, self.sharpening, self.middle, self.noise)
-        if min(lengths) < 0 or not 0 < self.least_gamma <= 1 or not 0 <= self.mixup <= 1:
+        shares = (self.mixup, self.scrambling)
+        ratios = (self.least_scrambling, self.most_scrambling)
+        if min(lengths) < 0 or not 0 < self.least_gamma <= 1 or not all(0 <= share <= 1 for share in shares):
             raise InputError(f"ranges of augmentation must not be negative, shares between 0 and 1, got {self}")
+        if not 0 < ratios[0] <= ratios[1]:
+            raise InputError(f"ratios of noise must be positive, the least first, got {self}")
 
 
 def binomial_filter(x: Tensor, step: int = 1) -> Tensor:
@@ -71,9 +82,52 @@ def mix_pairs(
     return torch.lerp(x, x[other], share), torch.lerp(target, target[other], share)
 
 
+def scramble(x: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    """`(batch, 1, z, y, x)` crops of which some lose a part of their signal to noise of the same spectrum.
+
+    The noise is the crop itself with random phases and amplitudes, so that it has the missing wedge and all else that
+    the spectrum shows, which stays on average what it was; the contrast is then set as `normalise` would set it. The
+    ratio of noise to signal is drawn for the lowest and for the highest frequency, uniform over the logarithm, and lies
+    between them in between.
+    """
+    where = generator.device
+    chosen = torch.rand(len(x), generator=generator, device=where) < settings.scrambling
+    if not chosen.any():
+        return x
+    x = x.clone()
+    low, high = math.log(settings.least_scrambling), math.log(settings.most_scrambling)
+    ends = low + (high - low) * torch.rand(len(x), 2, generator=generator, device=where)
+    for item in torch.nonzero(chosen).flatten().tolist():
+        shape = x.shape[2:]
+        noise = torch.fft.rfftn(torch.randn(shape, generator=generator, device=where), norm="ortho").to(x.device)
+        transform = torch.fft.rfftn(x[item, 0])
+        lowest, highest = ends[item].to(x.device)
+        ratio = torch.exp(torch.lerp(lowest, highest, _relative_frequency(shape, x.device)))
+        gain = torch.rsqrt(1 + ratio**2)
+        transform.mul_(noise.mul_(ratio * gain).add_(gain))
+        drowned = torch.fft.irfftn(transform, s=shape)
+        x[item, 0] = drowned.mul_(_spread(x[item]) / _spread(drowned))
+    return x
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Median absolute deviation, of every seventh voxel."""
+    some = x.flatten()[::7]
+    return (some - some.median()).abs_().median()
+
+
+@functools.cache
+def _relative_frequency(shape_zyx: torch.Size, device: torch.device) -> Tensor:
+    """`(z, y, x / 2 + 1)` distance of each frequency from zero, as a share of half the sampling rate; 1 at most."""
+    z, y, x = shape_zyx
+    squared = torch.fft.fftfreq(z)[:, None, None] ** 2 + torch.fft.fftfreq(y)[:, None] ** 2 + torch.fft.rfftfreq(x) ** 2
+    return torch.clamp(2 * torch.sqrt(squared), max=1).to(device)
+
+
 def augment(x: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
     """`(batch, 1, z, y, x)` normalised crops, each changed in its own way; half of them get smooth noise."""
     where = generator.device
+    x = scramble(x, settings, generator)
 
     def uniform(low: float, high: float) -> Tensor:
         draw = torch.rand(len(x), 1, 1, 1, 1, generator=generator, device=where)

@@ -26,20 +26,19 @@ class DataSettings:
     """What is simulated while the training goes on."""
 
 
-def load_split(
+def split_sources(
     directories: Sequence[str | Path],
     validation_directories: Sequence[str | Path],
     settings: DataSettings,
     *,
     hold_out: bool,
-    folder: Path,
-) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
-    """Volumes to train on and to look at; `folder` is for those that memory does not hold.
+) -> tuple[list[Source], list[Source]]:
+    """Tomograms to train on and to look at.
 
     Raises
     ------
     InputError
-        If runs are missing, unlabelled, faulty, or both trained on and looked at.
+        If runs are missing, unlabelled, or both trained on and looked at.
     """
     sources = find_sources(directories, settings.tomogram_types)
     if validation_directories and settings.fold is not None:
@@ -56,10 +55,28 @@ def load_split(
     names = [source.run.name for source in held_out]
     if len(set(names)) < len(names):
         raise InputError(f"runs to validate on need different names, got {', '.join(names)}")
-    training = load_volumes(sources, memory_gb=settings.memory_gb, folder=folder)
+    return sources, held_out
+
+
+def load_split(
+    sources: Sequence[Source],
+    held_out: Sequence[Source],
+    settings: DataSettings,
+    *,
+    spectrum: Sequence[float],
+    folder: Path,
+) -> tuple[list[LabelledVolume], list[LabelledVolume]]:
+    """Volumes of both with a spectrum, if there is one; `folder` is for those that memory does not hold.
+
+    Raises
+    ------
+    InputError
+        If a tomogram or its picks are faulty.
+    """
+    training = load_volumes(sources, spectrum=spectrum, memory_gb=settings.memory_gb, folder=folder)
     if settings.hard_negatives is not None:
         training = with_hard_places(training, settings.hard_negatives)
-    return training, [load_labelled_volume(source.run) for source in held_out]
+    return training, [load_labelled_volume(source.run, spectrum=spectrum) for source in held_out]
 
 
 def _divide(sources: Sequence[Source], fold: str | None) -> tuple[list[Source], list[Source]]:

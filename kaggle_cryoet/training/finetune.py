@@ -29,7 +29,7 @@ from kaggle_cryoet.training.rehearsal import seconds_per_step
 from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.unet import MODEL_FOLDER, TrainingLength
-from kaggle_cryoet.training.volumes import equalised, find_labelled_runs, load_labelled_volume
+from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
 
 logger = logging.getLogger(__name__)
 
@@ -126,14 +126,15 @@ def fine_tune(
     runs = find_labelled_runs([Path(directory) for directory in data_directories])
     if len(runs) < 2 or len({run.name for run in runs}) < len(runs):
         raise InputError(f"expected two labelled runs or more, of different names, got {[run.name for run in runs]}")
-    start_thresholds = None if start_from is None else load_unet(start_from).thresholds
+    start = None if start_from is None else load_unet(start_from)
     how = training_preset(preset).training
     devices = choose_devices(device)
     work = output / "trainings"
     work.mkdir(parents=True, exist_ok=True)
     plan = _read_plan(work / PLAN_FILE)
     if plan is None:
-        plan = _make_plan(runs, time_limit_seconds, devices, preset, crops, settings)
+        spectrum = start.settings.spectrum if how.equalise and start is not None else ()
+        plan = _make_plan(runs, spectrum, time_limit_seconds, devices, preset, crops, settings)
         (work / PLAN_FILE).write_text(json.dumps(asdict(plan)) + "\n", encoding="utf8")
     trainings = _trainings(runs, plan, work, preset, start_from, crops, settings, seed)
     by_name = {run.name: run for run in runs}
@@ -142,11 +143,12 @@ def fine_tune(
         trainings, devices, began + time_limit_seconds, plan.training_seconds, progress=progress
     ):
         if training.name not in by_name:
-            _publish(training.output / MODEL_FOLDER, output / MODEL_FOLDER, start_thresholds, None)
+            _publish(
+                training.output / MODEL_FOLDER, output / MODEL_FOLDER, None if start is None else start.thresholds, None
+            )
             continue
-        volume = load_labelled_volume(by_name[training.name])
         model = load_unet(training.output / MODEL_FOLDER)
-        shown = equalised(volume, model.settings.spectrum)
+        shown = load_labelled_volume(by_name[training.name], spectrum=model.settings.spectrum)
         candidates |= predict_candidates(model.network, [shown], how.validation, devices[0], how.localise)
     score = None
     if len(candidates) > 1:
@@ -197,6 +199,7 @@ def _trainings(
 
 def _make_plan(
     runs: Sequence[RunLocation],
+    spectrum: Sequence[float],
     time_limit_seconds: float,
     devices: Sequence[torch.device],
     preset: str,
@@ -205,7 +208,7 @@ def _make_plan(
 ) -> Plan:
     """As many tomograms left out as the time allows, each training as long as the time allows then."""
     began = time.monotonic()
-    volumes = [load_labelled_volume(run) for run in runs]
+    volumes = [load_labelled_volume(run, spectrum=spectrum) for run in runs]
     reading = time.monotonic() - began
     step = seconds_per_step(
         volumes,

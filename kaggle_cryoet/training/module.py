@@ -76,8 +76,8 @@ class UNetTrainingSettings:
     localise: LocaliseSettings = field(default_factory=LocaliseSettings)
     """How points are made of its scores."""
     equalise: bool = True
-    """Whether the model is to see tomograms with the mean spectrum of those it was trained on. In training it sees them
-    as they are, which teaches it all kinds of spectra."""
+    """Whether tomograms are given one spectrum before they are trained on and picked: that of the model to start from,
+    or else the mean of those that are trained on."""
 
 
 def predict_candidates(

@@ -51,8 +51,9 @@ class StreamSettings:
 class Stream:
     """Tomograms of each epoch, simulated by a process in the background into a folder."""
 
-    def __init__(self, settings: StreamSettings, folder: Path, seed: int) -> None:
+    def __init__(self, settings: StreamSettings, folder: Path, seed: int, spectrum: Sequence[float] = ()) -> None:
         self.settings = settings
+        self.spectrum = spectrum
         self.folder = folder
         self.first_seed = FIRST_SEED + seed * SEEDS_OF_A_TRAINING
         self._loaded: dict[int, LabelledVolume] = {}
@@ -105,7 +106,7 @@ class Stream:
         runs = self._path(number) / "static" / "ExperimentRuns"
         while not (runs.is_dir() and any(runs.iterdir())):  # another process makes it; a run appears when it is whole
             time.sleep(0.5)
-        return load_labelled_volume(find_runs(self._path(number))[0])
+        return load_labelled_volume(find_runs(self._path(number))[0], spectrum=self.spectrum)
 
 
 class StreamedCrops(Dataset[tuple[Tensor, Tensor]]):

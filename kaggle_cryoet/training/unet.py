@@ -16,13 +16,13 @@ from torch.utils.data import Dataset
 
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.models.store import load_unet
+from kaggle_cryoet.models.store import UNetModel, load_unet
 from kaggle_cryoet.models.unet3d import UNetSettings, build_unet
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.training.average import RunningAverage
 from kaggle_cryoet.training.checkpoints import DrawCurves, SaveCheckpoint, SaveModel, csv_logger, read_checkpoint
 from kaggle_cryoet.training.crops import CropDataset, CropSettings
-from kaggle_cryoet.training.data import DataSettings, load_split
+from kaggle_cryoet.training.data import DataSettings, load_split, split_sources
 from kaggle_cryoet.training.module import UNetModule, UNetTrainingSettings
 from kaggle_cryoet.training.presets import network_settings, training_preset
 from kaggle_cryoet.training.source import source_commit
@@ -35,7 +35,7 @@ from kaggle_cryoet.training.trainer import (
     make_trainer,
     quiet,
 )
-from kaggle_cryoet.training.volumes import MOST_FOR_SPECTRUM, equalised, evenly, spectrum_of
+from kaggle_cryoet.training.volumes import MOST_FOR_SPECTRUM, Source, evenly, load_labelled_volume, spectrum_of
 
 __all__ = ["MODEL_FOLDER", "TrainingLength", "train_unet"]
 
@@ -106,7 +106,8 @@ def train_unet(
         raise InputError(f"the seed must not be negative, got {seed}")
     devices = devices_that_share(choose_devices(device), length.batch_size)
     built_from = network_settings(preset, settings)
-    network = _network(preset, built_from, start_from, seed)
+    start = None if start_from is None else load_unet(start_from)
+    network = _network(preset, built_from, start, seed)
     stride: int = network.stride  # type: ignore[assignment]
     if any(edge % network.multiple for edge in crops.shape_zyx):  # type: ignore[operator]
         raise InputError(f"edges of crops must be multiples of {network.multiple}, got {crops.shape_zyx}")
@@ -115,10 +116,11 @@ def train_unet(
         epochs_done = read_checkpoint(checkpoint, network, {"steps": length.steps, "seed": seed})["epoch"] + 1
     mapped, streamed = output / "volumes", output / "stream"
     shutil.rmtree(mapped, ignore_errors=True)  # of a training that was killed
-    training, validation = load_split(data_directories, validation_directories, data, hold_out=hold_out, folder=mapped)
+    sources, held_out = split_sources(data_directories, validation_directories, data, hold_out=hold_out)
     if settings.equalise:
-        built_from = replace(built_from, spectrum=spectrum_of(evenly(training, MOST_FOR_SPECTRUM)))
-    validation = [equalised(volume, built_from.spectrum) for volume in validation]
+        known = load_unet(output / MODEL_FOLDER) if resume else start
+        built_from = replace(built_from, spectrum=_spectrum(known, sources))
+    training, validation = load_split(sources, held_out, data, spectrum=built_from.spectrum, folder=mapped)
     module = UNetModule(
         network,
         settings=settings,
@@ -131,7 +133,7 @@ def train_unet(
         CropDataset, length=length.crops_per_epoch, stride=stride, seed=seed, settings=crops, targets=settings.targets
     )
     dataset: Dataset[tuple[Tensor, Tensor]] = crops_of(training)
-    stream = None if data.stream is None else Stream(data.stream, streamed, seed)
+    stream = None if data.stream is None else Stream(data.stream, streamed, seed, built_from.spectrum)
     if stream is not None:
         dataset = StreamedCrops(training, stream, crops_of, length.crops_per_epoch)
     provenance = {
@@ -139,7 +141,7 @@ def train_unet(
         "commit": source_commit(),
         "seed": seed,
         "preset": preset,
-        "started_from": None if start_from is None else dict(load_unet(start_from).provenance),
+        "started_from": None if start is None else dict(start.provenance),
         "training_runs": [volume.name for volume in training],
         "validation_runs": [volume.name for volume in validation],
         "length": asdict(length),
@@ -174,15 +176,21 @@ def train_unet(
     return output / MODEL_FOLDER
 
 
-def _network(preset: str, built_from: UNetSettings, start_from: str | Path | None, seed: int) -> torch.nn.Module:
-    """A network with fresh weights or those of a model folder."""
+def _spectrum(known: UNetModel | None, sources: Sequence[Source]) -> tuple[float, ...]:
+    """The spectrum that a model knows, or the mean of tomograms."""
+    if known is not None and known.settings.spectrum:
+        return known.settings.spectrum
+    return spectrum_of(load_labelled_volume(source.run) for source in evenly(sources, MOST_FOR_SPECTRUM))
+
+
+def _network(preset: str, built_from: UNetSettings, start: UNetModel | None, seed: int) -> torch.nn.Module:
+    """A network with fresh weights or those of a model."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_unet(built_from)
-    if start_from is not None:
-        start = load_unet(start_from)
+    if start is not None:
         if replace(start.settings, localise=built_from.localise, spectrum=()) != built_from:
-            raise InputError(f"{start_from} holds {start.settings}, preset {preset!r} is {built_from}")
+            raise InputError(f"the model to start from is {start.settings}, preset {preset!r} is {built_from}")
         network.load_state_dict(start.network.state_dict())
     if network.channels_last:
         network.to(memory_format=torch.channels_last_3d)

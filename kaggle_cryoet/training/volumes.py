@@ -1,7 +1,7 @@
 """Labelled tomograms to train on: where they are, how often each is drawn from, and how they are kept."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -118,8 +118,12 @@ def _split_weight(text: str) -> tuple[str, float]:
     return name, weight
 
 
-def load_labelled_volume(run: RunLocation, *, weight: float = 1.0, map_to: Path | None = None) -> LabelledVolume:
-    """Read a run, normalise it, and keep it at half precision, in memory or in a file `map_to`.
+def load_labelled_volume(
+    run: RunLocation, *, spectrum: Sequence[float] = (), weight: float = 1.0, map_to: Path | None = None
+) -> LabelledVolume:
+    """Read a run, normalise it, give it a spectrum if there is one, and keep it at half precision.
+
+    It is kept in memory, or in a file `map_to`.
 
     Raises
     ------
@@ -131,7 +135,7 @@ def load_labelled_volume(run: RunLocation, *, weight: float = 1.0, map_to: Path 
     tomogram = read_tomogram(run)
     picks = read_copick(run.picks_directory)
     check_inside(picks, tomogram.data.shape, tomogram.voxel_angstrom, f"picks of run {run.name}")
-    volume = normalise(tomogram.data).astype(np.float16)
+    volume = equalise(normalise(tomogram.data), spectrum).astype(np.float16)
     if map_to is not None:
         try:
             map_to.parent.mkdir(parents=True, exist_ok=True)
@@ -144,11 +148,6 @@ def load_labelled_volume(run: RunLocation, *, weight: float = 1.0, map_to: Path 
     )
 
 
-def equalised(volume: LabelledVolume, spectrum: Sequence[float]) -> LabelledVolume:
-    """The volume as a model with a spectrum is shown it when it picks."""
-    return replace(volume, volume=equalise(volume.volume.astype(np.float32), spectrum).astype(np.float16))
-
-
 def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
     """Every n-th item, so that there are no more than so many."""
     return items[:: max(-(-len(items) // most), 1)]
@@ -159,8 +158,12 @@ def spectrum_of(volumes: Iterable[LabelledVolume]) -> tuple[float, ...]:
     return mean_spectrum(volume.volume.astype(np.float32) for volume in volumes)
 
 
-def load_volumes(sources: Sequence[Source], *, memory_gb: float, folder: Path) -> list[LabelledVolume]:
-    """Read tomograms; those beyond a limit are kept in files in a folder, of which only what is drawn is read.
+def load_volumes(
+    sources: Sequence[Source], *, spectrum: Sequence[float] = (), memory_gb: float, folder: Path
+) -> list[LabelledVolume]:
+    """Read tomograms as `load_labelled_volume`.
+
+    Those beyond a limit are kept in files in a folder, of which only what is drawn is read.
 
     Raises
     ------
@@ -174,6 +177,7 @@ def load_volumes(sources: Sequence[Source], *, memory_gb: float, folder: Path) -
     for number, source in enumerate(sources):
         full = kept >= memory_gb * 1e9
         path = folder / f"{number}.npy" if full else None
-        volumes.append(load_labelled_volume(source.run, weight=source.weight, map_to=path))
-        kept += 0 if full else volumes[-1].volume.nbytes
+        volume = load_labelled_volume(source.run, spectrum=spectrum, weight=source.weight, map_to=path)
+        volumes.append(volume)
+        kept += 0 if full else volume.volume.nbytes
     return volumes
