@@ -171,7 +171,7 @@ class NuisanceRanges:
     defocus_angstrom: Uniform = Uniform(12000, 49000)
     amplitude_contrast: Uniform = Uniform(0.06, 0.14)
     phase_flipped: Chance = Chance(0.7)
-    low_frequency_restoration: Uniform = Uniform(0.0, 0.7)
+    low_frequency_restoration: Uniform = Uniform(0.0, 0.85)
     envelope_angstrom_squared: Uniform = Uniform(0, 400)
     damping_angstrom_squared_per_degree: Uniform = Uniform(0, 25)
     alignment_error_angstrom: Uniform = Uniform(0, 6)
