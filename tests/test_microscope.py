@@ -263,12 +263,21 @@ def test_compression_bends_bright_and_dark_amplitudes_only() -> None:
     volume[0, 0, :4] = [10.0, -10.0, 1.0, -2.0]
     spread = background_spread(volume)
     before = volume.copy()
-    compress(volume, 0.75, 0.5)
+    compress(volume, bright_loss=0.0, bright_suppression=0.75, dark_exponent=0.5)
     bright, dark = denoise.BRIGHT_SPREADS * spread, denoise.DARK_SPREADS * spread
     assert volume[0, 0, 0] == pytest.approx(bright + 0.25 * (10 - bright), rel=1e-5)
     assert volume[0, 0, 1] == pytest.approx(-dark * (10 / dark) ** 0.5, rel=1e-5)
     kept = (before <= bright) & (before >= -dark)
     np.testing.assert_array_equal(volume[kept], before[kept])
+
+
+def test_bright_amplitudes_lose_their_share_and_noise_becomes_skewed() -> None:
+    volume = np.random.default_rng(7).normal(size=SHAPE).astype(np.float32)
+    before = volume.copy()
+    compress(volume, bright_loss=0.2, bright_suppression=0.0, dark_exponent=1.0)
+    np.testing.assert_allclose(volume, np.where(before > 0, 0.8 * before, before), rtol=1e-5)
+    upper, lower = np.quantile(volume, 0.84), -np.quantile(volume, 0.16)
+    assert upper / lower == pytest.approx(0.8, rel=0.03)
 
 
 def test_border_fades_at_one_edge_in_y_only() -> None:

@@ -26,13 +26,14 @@ def _core(volume, scale, coring):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, parallel=True)
-def _compress(volume, bright, suppression, dark, exponent):  # type: ignore[no-untyped-def]
+def _compress(volume, loss, bright, suppression, dark, exponent):  # type: ignore[no-untyped-def]
     for z in prange(volume.shape[0]):
         for y in range(volume.shape[1]):
             for x in range(volume.shape[2]):
                 value = volume[z, y, x]
-                if value > bright:
-                    volume[z, y, x] = bright + (value - bright) * (np.float32(1.0) - suppression)
+                if value > 0:
+                    excess = max(value - bright, np.float32(0.0))
+                    volume[z, y, x] = (value - suppression * excess) * (np.float32(1.0) - loss)
                 elif value < -dark:
                     volume[z, y, x] = -dark * (-value / dark) ** exponent
 
@@ -63,16 +64,20 @@ def core(volume: NDArray[np.float32], coring: float) -> None:
     _core(volume, np.float32(1.0 / (CORING_VARIANCES * variance)), np.float32(coring))
 
 
-def compress(volume: NDArray[np.float32], bright_suppression: float, dark_exponent: float) -> None:
-    """Bring what is not noise closer to it, in place, in a volume of median 0.
+def compress(
+    volume: NDArray[np.float32], *, bright_loss: float, bright_suppression: float, dark_exponent: float
+) -> None:
+    """Bend, in place, the amplitudes of a volume of median 0.
 
-    What exceeds `BRIGHT_SPREADS` loses a share `bright_suppression` of the excess: a denoiser that has seen only dark
-    structures takes bright ones, such as the fringes around particles, for noise. Below `-DARK_SPREADS` amplitudes grow
-    with the power `dark_exponent`, as it falls short of rare, strong contrast.
+    All that is bright loses a share `bright_loss`, and what exceeds `BRIGHT_SPREADS` first a share `bright_suppression`
+    of the excess: a denoiser that has seen only dark structures takes bright ones, such as the fringes around
+    particles, for noise. Below `-DARK_SPREADS` amplitudes grow with the power `dark_exponent`, as it falls short of
+    rare, strong contrast.
     """
     spread = background_spread(volume)
     _compress(
         volume,
+        np.float32(bright_loss),
         np.float32(BRIGHT_SPREADS * spread),
         np.float32(bright_suppression),
         np.float32(DARK_SPREADS * spread),
@@ -99,7 +104,12 @@ def finish(
     if tomogram_type in DENOISED_TYPES:
         if nuisances.coring > 0:
             core(volume, nuisances.coring)
-        compress(volume, nuisances.bright_suppression, nuisances.dark_exponent)
+        compress(
+            volume,
+            bright_loss=nuisances.bright_loss,
+            bright_suppression=nuisances.bright_suppression,
+            dark_exponent=nuisances.dark_exponent,
+        )
     if nuisances.uncovered_border:
         fade_border(volume, rng)
     volume -= volume.mean(dtype=np.float64).astype(np.float32)

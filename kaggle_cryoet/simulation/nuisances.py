@@ -101,6 +101,8 @@ class Nuisances:
     """Steepness of the steep fall."""
     coring: float
     """Share of the weak, noise-like amplitudes that the denoiser took away, 0 to 1."""
+    bright_loss: float
+    """Share that the denoiser took away of all that is brighter than the background's median, noise included."""
     bright_suppression: float
     """Share that the denoiser took away of what is brighter than noise: it learned that all structures are dark."""
     dark_exponent: float
@@ -157,7 +159,7 @@ class NuisanceRanges:
     interface_fraction: Uniform = Uniform(0.0, 0.4)
     particle_density: Uniform = Uniform(0.6, 1.6)
     clustering: Uniform = Uniform(0.3, 1.4)
-    lysate_per_cubic_micrometre: Uniform = Uniform(1e5, 1.75e6, log=True)
+    lysate_per_cubic_micrometre: Uniform = Uniform(3e4, 1.3e6, log=True)
     lysate_clustered: Uniform = Uniform(0.1, 0.8)
     companions_per_ribosome: Uniform = Uniform(0, 28)
     distractors_per_cubic_micrometre: Uniform = Uniform(60, 800, log=True)
@@ -178,7 +180,7 @@ class NuisanceRanges:
     tilt_range_degree: Uniform = Uniform(41, 50)
     tilt_offset_degree: Uniform = Uniform(-3, 3)
     tilt_step_degree: Uniform = Uniform(2.8, 3.2)
-    ramp_limit_per_voxel: Uniform = Uniform(0.06, 0.5, log=True)
+    ramp_limit_per_voxel: Uniform = Uniform(0.08, 0.5, log=True)
     tilt_weight_degree: Uniform = Uniform(24, 60)
     dropped_tilts: Uniform = Uniform(0, 0.1)
     signal_per_noise: Uniform = Uniform(1.5, 8.0, log=True)
@@ -190,6 +192,7 @@ class NuisanceRanges:
     cutoff_per_voxel: Uniform = Uniform(0.3, 0.5)
     cutoff_exponent: Uniform = Uniform(5, 10)
     coring: Uniform = Uniform(0.15, 0.7)
+    bright_loss: Uniform = Uniform(0.0, 0.2)
     bright_suppression: Uniform = Uniform(0.4, 1.0)
     dark_exponent: Uniform = Uniform(0.5, 0.9)
     fixed_pattern: Uniform = Uniform(0.0, 1.2)
