@@ -145,6 +145,21 @@ def test_an_interrupted_training_that_goes_on_is_the_unbroken_one(data, tmp_path
         assert torch.equal(value, saved[1]["current_model_state"][name]), name
 
 
+def test_a_training_that_looks_at_nothing_goes_on_after_its_first_epoch(data, tmp_path, monkeypatch):
+    options = {"length": replace(FOUR_EPOCHS, validate_every=4), "hold_out": False}
+    train(data, tmp_path / "unbroken", **options)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "broken", **options)
+    train(data, tmp_path / "broken", resume=True, **options)
+    expected = weights_of(tmp_path / "unbroken" / "unet3d")
+    for name, value in weights_of(tmp_path / "broken" / "unet3d").items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+    settings = [load_unet(tmp_path / output / "unet3d").settings for output in ("broken", "unbroken")]
+    assert settings[0] == settings[1]
+
+
 def test_a_finished_training_can_be_resumed_and_stays_what_it_is(data, tmp_path):
     train(data, tmp_path)
     log, weights = log_of(tmp_path), weights_of(tmp_path / "unet3d")

@@ -52,10 +52,12 @@ class SaveModel(Callback):
         self.started = time.monotonic() - state_dict["seconds"]
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Have the score looked at after the first and the last epoch, whether or not its turn comes then."""
-        is_early = trainer.current_epoch == 0 and isinstance(module, UNetModule) and module.validation_volumes
-        is_last = trainer.current_epoch + 1 == trainer.max_epochs
-        trainer.check_val_every_n_epoch = 1 if is_early or is_last else self.length.validate_every
+        """Have the score looked at after the first and the last epoch, whether or not its turn comes then.
+
+        So no checkpoint is ever without a model, which holds the spectrum to go on with.
+        """
+        is_end = trainer.current_epoch + 1 in (1, trainer.max_epochs)
+        trainer.check_val_every_n_epoch = 1 if is_end else self.length.validate_every
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Save."""
