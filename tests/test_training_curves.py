@@ -24,7 +24,7 @@ def test_each_panel_shows_its_column_of_the_log_over_the_epochs() -> None:
     assert list(panels)[2:] == list(PARTICLE_NAMES)
     curves = {name: [line.get_xydata().tolist() for line in axes.get_lines()] for name, axes in panels.items()}
     assert curves["loss"] == [[[1, 0.9], [2, 0.7], [3, 0.6]]]
-    assert curves["score (thresholds fitted on the same)"] == [[[1, 0.2], [3, 0.5]]]
+    assert curves["score (an upper bound)"] == [[[1, 0.2], [3, 0.5]]]
     assert curves["ribosome"] == [[[1, 0.4], [3, 0.8]], [[1, 0.1], [3, 0.6]]]
     assert curves["thyroglobulin"] == []
 

@@ -38,7 +38,7 @@ def draw_training_curves(rows: Rows, theme: Theme = LIGHT) -> "Figure":
     """Eight panels: the loss, the score, and each particle type."""
     figure = new_figure(*SIZE, theme)
     figure.subplots_adjust(left=0.04, right=0.985, bottom=0.09, top=0.93, wspace=0.2, hspace=0.42)
-    titles = ("loss", "score (thresholds fitted on the same)", *PARTICLE_NAMES)
+    titles = ("loss", "score (an upper bound)", *PARTICLE_NAMES)
     for number, title in enumerate(titles):
         axes = figure.add_subplot(2, 4, number + 1)
         dress(axes, theme, title=title)
