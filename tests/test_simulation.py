@@ -16,6 +16,7 @@ from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.simulation import dataset
 from kaggle_cryoet.simulation.beads import load_bead_model, render
 from kaggle_cryoet.simulation.dataset import simulate, simulate_tomogram, simulate_tomograms
+from kaggle_cryoet.simulation.denoise import background_spread
 from kaggle_cryoet.simulation.nuisances import TRAINING
 from kaggle_cryoet.simulation.user_maps import fit_user_maps
 from kaggle_cryoet.tomogram import read_tomogram
@@ -206,8 +207,12 @@ def test_particles_are_dark_at_their_picks() -> None:
     volume = tomograms["denoised"].data
     index = np.round(picks.position_zyx_angstrom / CZII_VOXEL_ANGSTROM).astype(int)
     rows = np.stack(np.indices(volume.shape), axis=-1)
-    at_picks = [volume[np.linalg.norm(rows - centre, axis=-1) < 7].mean() for centre in index]
-    assert max(at_picks) < -0.5 * volume.std()
+    contrast = []
+    for centre in index:
+        distance = np.linalg.norm(rows - centre, axis=-1)
+        around = np.median(volume[(distance > 12) & (distance < 18)])  # the mean of all includes the carbon film
+        contrast.append(volume[distance < 7].mean() - around)
+    assert max(contrast) < -0.5 * background_spread(volume)
 
 
 def test_a_users_map_takes_the_place_of_the_structure(tmp_path: Path) -> None:
