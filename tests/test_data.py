@@ -45,6 +45,21 @@ def test_tomograms_of_both_kinds_are_given_the_spectrum_that_prediction_gives_th
         assert not np.allclose(volume.volume, load_labelled_volume(source.run).volume, atol=0.1)
 
 
+def test_what_is_looked_at_goes_all_the_way_to_the_spectrum_however_little_training_does(
+    tmp_path: Path, data: Path
+) -> None:
+    spectrum = tuple(np.linspace(2.0, 0.5, SHELLS))
+    settings = DataSettings(least_equalised=0)
+    sources = split_sources([data], [], settings, hold_out=True)
+    training, looked_at = load_split(*sources, settings, spectrum=spectrum, folder=tmp_path / "volumes")
+    plain = load_labelled_volume(sources[0][0].run)  # the first in a row goes the least share of the way
+    np.testing.assert_allclose(training[0].volume, plain.volume, atol=2e-3)
+    expected = equalise(normalise(read_tomogram(sources[1][0].run).data), spectrum)
+    np.testing.assert_allclose(looked_at[0].volume, expected, atol=2e-3)
+    with pytest.raises(InputError, match="least share of equalisation lies between 0 and 1, got"):
+        DataSettings(least_equalised=1.5)
+
+
 def test_a_fold_leaves_out_the_run_of_that_name(tmp_path: Path, data: Path) -> None:
     assert names_of(tmp_path, data, fold="b") == (["a", "c"], ["b"])
     assert names_of(tmp_path, data, fold="a", tomogram_types=("wbp", "denoised")) == (["b", "b", "c", "c"], ["a"])

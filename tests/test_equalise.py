@@ -59,6 +59,16 @@ def test_what_was_blurred_gets_back_the_spectrum_it_had() -> None:
     assert np.corrcoef(found.ravel(), sharp.ravel())[0, 1] > 0.99
 
 
+def test_half_of_the_way_is_the_geometric_mean_of_both_spectra() -> None:
+    volume, goal = blurred(noise(3), 0.3), mean_spectrum([blurred(noise(4), 0.5)])
+    ends = [radial_amplitude(equalise(volume, goal, share=share)) for share in (0.0, 1.0)]
+    np.testing.assert_allclose(ends[0], radial_amplitude(volume), rtol=1e-4)
+    ratio = radial_amplitude(equalise(volume, goal, share=0.5)) / np.sqrt(ends[0] * ends[1])
+    inside = slice(3, 30)
+    np.testing.assert_allclose(ratio[inside], np.nanmean(ratio[inside]), rtol=0.03)  # but for the spread, which is 1
+    assert np.log(ends[0] / ends[1])[inside].std() > 0.15
+
+
 def test_a_volume_with_that_spectrum_stays_as_it_is() -> None:
     volume = blurred(noise(4), 0.2)
     before = volume.copy()

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.spectrum import SHELLS
+from kaggle_cryoet.picking.equalise import equalise
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
-from kaggle_cryoet.training.volumes import find_sources, load_labelled_volume, load_volumes
+from kaggle_cryoet.training.volumes import equalised_share, find_sources, load_labelled_volume, load_volumes
 
 SHAPE = (12, 14, 18)
 
@@ -67,6 +69,29 @@ def test_tomograms_beyond_the_memory_are_read_from_files_and_hold_the_same(tmp_p
         assert volume.volume.dtype == np.float16
     with pytest.raises(InputError, match="must not be negative"):
         load_volumes(sources, memory_gb=-1, folder=tmp_path)
+
+
+def test_shares_of_the_way_to_the_spectrum_cover_their_range_evenly() -> None:
+    for first in (0, 3, 100):
+        shares = np.array([equalised_share(number, 0.2) for number in range(first, first + 32)])
+        assert shares.min() >= 0.2
+        assert shares.max() < 1
+        counts = np.histogram(shares, bins=4, range=(0.2, 1))[0]
+        assert counts.min() >= 7
+    assert {equalised_share(number, 1.0) for number in range(5)} == {1.0}
+
+
+def test_tomograms_to_train_on_go_their_own_share_of_the_way_to_the_spectrum(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_run(tmp_path / "data", name)
+    sources = find_sources([tmp_path / "data"])
+    spectrum = tuple(np.linspace(2.0, 0.3, SHELLS).tolist())
+    volumes = load_volumes(sources, spectrum=spectrum, least_equalised=0.3, memory_gb=1, folder=tmp_path)
+    for number, (source, volume) in enumerate(zip(sources, volumes, strict=True)):
+        own = load_labelled_volume(source.run).volume.astype(np.float32)
+        expected = equalise(own, spectrum, share=equalised_share(number, 0.3))
+        np.testing.assert_allclose(volume.volume.astype(np.float32), expected, atol=0.02)
+        assert np.abs(equalise(own, spectrum) - expected).max() > 0.1
 
 
 def test_a_mapped_volume_goes_to_another_process_as_the_place_of_its_file(tmp_path: Path) -> None:

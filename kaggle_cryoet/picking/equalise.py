@@ -38,7 +38,7 @@ def mean_spectrum(volumes: Iterable[NDArray[np.float32]]) -> tuple[float, ...]:
     return tuple(np.exp(np.interp(np.arange(SHELLS), known, mean)).tolist())
 
 
-def equalise(volume: NDArray[np.float32], spectrum: Sequence[float]) -> NDArray[np.float32]:
+def equalise(volume: NDArray[np.float32], spectrum: Sequence[float], *, share: float = 1.0) -> NDArray[np.float32]:
     """A normalised `(z, y, x)` volume with another radial amplitude, normalised again.
 
     Phases, and the shape of the spectrum along directions, such as a missing wedge, stay as they are.
@@ -49,13 +49,15 @@ def equalise(volume: NDArray[np.float32], spectrum: Sequence[float]) -> NDArray[
         `(z, y, x)`, normalised; it is left as it was.
     spectrum
         `(SHELLS,)` radial amplitude to give it, see `mean_spectrum`; the volume itself is returned if there is none.
+    share
+        How far it goes from its own amplitude, 0, to that one, 1; the ratio of both is taken to this power.
     """
     if not spectrum:
         return volume
     transform = _transform(volume)
     gain = np.array(spectrum) / np.maximum(_amplitude(transform, volume.shape), 1e-6)
     gain = np.where(np.isfinite(gain), gain, 1.0)
-    _scale(transform, volume.shape[2], np.clip(gain, 1 / MOST_GAIN, MOST_GAIN))
+    _scale(transform, volume.shape[2], np.clip(gain, 1 / MOST_GAIN, MOST_GAIN) ** share)
     equal = fft.irfftn(transform, s=volume.shape, norm="ortho", workers=-1, overwrite_x=True)
     del transform  # as large as the volume
     return normalise(equal)

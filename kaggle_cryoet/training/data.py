@@ -24,6 +24,14 @@ class DataSettings:
     """Submission of a former model for the same runs: crops are drawn at what it took for particles and are none."""
     stream: StreamSettings | None = None
     """What is simulated while the training goes on."""
+    least_equalised: float = 1.0
+    """Tomograms to train on are brought between this share and the whole of the way to the model's spectrum, each its
+    own share; those to look at all the way."""
+
+    def __post_init__(self) -> None:
+        """Check the share."""
+        if not 0 <= self.least_equalised <= 1:
+            raise InputError(f"the least share of equalisation lies between 0 and 1, got {self.least_equalised}")
 
 
 def split_sources(
@@ -73,7 +81,13 @@ def load_split(
     InputError
         If a tomogram or its picks are faulty.
     """
-    training = load_volumes(sources, spectrum=spectrum, memory_gb=settings.memory_gb, folder=folder)
+    training = load_volumes(
+        sources,
+        spectrum=spectrum,
+        least_equalised=settings.least_equalised,
+        memory_gb=settings.memory_gb,
+        folder=folder,
+    )
     if settings.hard_negatives is not None:
         training = with_hard_places(training, settings.hard_negatives)
     return training, [load_labelled_volume(source.run, spectrum=spectrum) for source in held_out]

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.training.crops import CropDataset
-from kaggle_cryoet.training.volumes import LabelledVolume, load_labelled_volume
+from kaggle_cryoet.training.volumes import LabelledVolume, equalised_share, load_labelled_volume
 
 FIRST_SEED = 1_000_000_000
 """Seeds of streamed tomograms begin here, far from those that are given to `simulate`."""
@@ -51,9 +51,18 @@ class StreamSettings:
 class Stream:
     """Tomograms of each epoch, simulated by a process in the background into a folder."""
 
-    def __init__(self, settings: StreamSettings, folder: Path, seed: int, spectrum: Sequence[float] = ()) -> None:
+    def __init__(
+        self,
+        settings: StreamSettings,
+        folder: Path,
+        seed: int,
+        spectrum: Sequence[float] = (),
+        *,
+        least_equalised: float = 1.0,
+    ) -> None:
         self.settings = settings
         self.spectrum = spectrum
+        self.least_equalised = least_equalised
         self.folder = folder
         self.first_seed = FIRST_SEED + seed * SEEDS_OF_A_TRAINING
         self._loaded: dict[int, LabelledVolume] = {}
@@ -106,7 +115,8 @@ class Stream:
         runs = self._path(number) / "static" / "ExperimentRuns"
         while not (runs.is_dir() and any(runs.iterdir())):  # another process makes it; a run appears when it is whole
             time.sleep(0.5)
-        return load_labelled_volume(find_runs(self._path(number))[0], spectrum=self.spectrum)
+        share = equalised_share(number, self.least_equalised)
+        return load_labelled_volume(find_runs(self._path(number))[0], spectrum=self.spectrum, share=share)
 
 
 class StreamedCrops(Dataset[tuple[Tensor, Tensor]]):

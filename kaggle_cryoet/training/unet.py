@@ -133,8 +133,9 @@ def train_unet(
         CropDataset, length=length.crops_per_epoch, stride=stride, seed=seed, settings=crops, targets=settings.targets
     )
     dataset: Dataset[tuple[Tensor, Tensor]] = crops_of(training)
-    stream = None if data.stream is None else Stream(data.stream, streamed, seed, built_from.spectrum)
-    if stream is not None:
+    stream = None
+    if data.stream is not None:
+        stream = Stream(data.stream, streamed, seed, built_from.spectrum, least_equalised=data.least_equalised)
         dataset = StreamedCrops(training, stream, crops_of, length.crops_per_epoch)
     provenance = {
         "version": kaggle_cryoet.__version__,

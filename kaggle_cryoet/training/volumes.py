@@ -18,6 +18,8 @@ from kaggle_cryoet.tomogram import RunLocation, read_tomogram
 Item = TypeVar("Item")
 MOST_FOR_SPECTRUM = 24
 """So many tomograms tell the mean spectrum well enough."""
+GOLDEN_RATIO = (1 + 5**0.5) / 2
+"""The fractional parts of its multiples are spread evenly, however many there are."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,9 +121,14 @@ def _split_weight(text: str) -> tuple[str, float]:
 
 
 def load_labelled_volume(
-    run: RunLocation, *, spectrum: Sequence[float] = (), weight: float = 1.0, map_to: Path | None = None
+    run: RunLocation,
+    *,
+    spectrum: Sequence[float] = (),
+    share: float = 1.0,
+    weight: float = 1.0,
+    map_to: Path | None = None,
 ) -> LabelledVolume:
-    """Read a run, normalise it, give it a spectrum if there is one, and keep it at half precision.
+    """Read a run, normalise it, bring it a share of the way to a spectrum, if there is one, and keep it in float16.
 
     It is kept in memory, or in a file `map_to`.
 
@@ -135,7 +142,7 @@ def load_labelled_volume(
     tomogram = read_tomogram(run)
     picks = read_copick(run.picks_directory)
     check_inside(picks, tomogram.data.shape, tomogram.voxel_angstrom, f"picks of run {run.name}")
-    volume = equalise(normalise(tomogram.data), spectrum).astype(np.float16)
+    volume = equalise(normalise(tomogram.data), spectrum, share=share).astype(np.float16)
     if map_to is not None:
         try:
             map_to.parent.mkdir(parents=True, exist_ok=True)
@@ -158,10 +165,20 @@ def spectrum_of(volumes: Iterable[LabelledVolume]) -> tuple[float, ...]:
     return mean_spectrum(volume.volume.astype(np.float32) for volume in volumes)
 
 
+def equalised_share(number: int, least: float) -> float:
+    """How far tomogram `number` goes to the model's spectrum: between `least` and 1, any few in a row evenly spread."""
+    return least + (1 - least) * (number * GOLDEN_RATIO % 1)
+
+
 def load_volumes(
-    sources: Sequence[Source], *, spectrum: Sequence[float] = (), memory_gb: float, folder: Path
+    sources: Sequence[Source],
+    *,
+    spectrum: Sequence[float] = (),
+    least_equalised: float = 1.0,
+    memory_gb: float,
+    folder: Path,
 ) -> list[LabelledVolume]:
-    """Read tomograms as `load_labelled_volume`.
+    """Read tomograms as `load_labelled_volume`, each with its own share of the way to the spectrum.
 
     Those beyond a limit are kept in files in a folder, of which only what is drawn is read.
 
@@ -177,7 +194,8 @@ def load_volumes(
     for number, source in enumerate(sources):
         full = kept >= memory_gb * 1e9
         path = folder / f"{number}.npy" if full else None
-        volume = load_labelled_volume(source.run, spectrum=spectrum, weight=source.weight, map_to=path)
+        share = equalised_share(number, least_equalised)
+        volume = load_labelled_volume(source.run, spectrum=spectrum, share=share, weight=source.weight, map_to=path)
         volumes.append(volume)
         kept += 0 if full else volume.volume.nbytes
     return volumes
