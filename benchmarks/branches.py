@@ -15,7 +15,6 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.picking.branches import BRANCHES, MODELS
-from kaggle_cryoet.picking.choose import STRICT, ChooseSettings
 from kaggle_cryoet.picking.pickers import Picker, UNetPicker, YoloPicker, load_pickers
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks, read_copick
@@ -25,8 +24,8 @@ from kaggle_cryoet.tomogram import RunLocation
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "kaggle_cryoet" / "weights"
 MERGES = {"notebook's merge": 1, "the same, both must agree": 2}
 """Least number of points of a cluster, by name."""
-CHOICES = {"": ChooseSettings(), " --strict": STRICT}
-"""How candidates are chosen, by the option of the command line."""
+CHOICES = {"": False, " --strict": True}
+"""Whether picks are what is above thresholds, by the option of the command line."""
 
 
 def available_pickers(weights: Path) -> dict[str, Picker]:
@@ -60,10 +59,10 @@ def pick_by_all(run: RunLocation, pickers: Mapping[str, Picker], settings: PickS
         seen["hybrid"] = seen["unet"], seen["yolo"]
     picks = {
         f"{branch}{option}": picker.decide(
-            seen[branch], volume.shape, voxel, replace(settings, branch=branch, choose=choose)
+            seen[branch], volume.shape, voxel, replace(settings, branch=branch, strict=strict)
         )
         for branch, picker in pickers.items()
-        for option, choose in CHOICES.items()
+        for option, strict in CHOICES.items()
     }
     if "hybrid" in seen:
         grid, _ = seen["hybrid"]

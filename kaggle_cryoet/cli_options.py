@@ -18,14 +18,13 @@ flips_option = click.option(
 strict_option = click.option(
     "--strict",
     is_flag=True,
-    help="Nothing below the fitted thresholds, however few there are above: for tomograms like those of the fit.",
+    help="Pick what is above the fitted thresholds, and not what is expected to score best in each tomogram.",
 )
 
 
 def pick_settings(flips: str, *, strict: bool = False) -> "PickSettings":
     """Settings of picking for values of `flips_option` and `strict_option`."""
-    from kaggle_cryoet.picking.choose import STRICT, ChooseSettings
     from kaggle_cryoet.picking.segment import SegmentSettings
     from kaggle_cryoet.picking.settings import PickSettings
 
-    return PickSettings(segment=SegmentSettings(flips=int(flips)), choose=STRICT if strict else ChooseSettings())
+    return PickSettings(segment=SegmentSettings(flips=int(flips)), strict=strict)

@@ -135,7 +135,7 @@ def train_finetune(
 @flips_option
 @device_option
 def train_thresholds(data_dirs: tuple[Path, ...], weights: Path, flips: str, device: str) -> None:
-    """Fit the thresholds of a model anew, on the labelled runs in DATA_DIR..."""
+    """Fit the thresholds and the calibration of a model anew, on the labelled runs in DATA_DIR..."""
     from kaggle_cryoet.training.refit import refit_thresholds
 
     _, score = refit_thresholds(weights, data_dirs, settings=pick_settings(flips), device=device, progress=True)

@@ -32,6 +32,7 @@ def test_the_average_of_models_has_the_mean_of_their_weights_and_thresholds(tmp_
         mean = np.mean([state[name].numpy() for state in states], axis=0)
         np.testing.assert_allclose(value.numpy(), mean, rtol=1e-3, atol=1e-6, err_msg=name)
     np.testing.assert_allclose(average.thresholds, 0.3 + 0.01 * np.arange(6))
+    assert average.calibration is None
     assert average.provenance == {"average_of": [{"seed": 1}, {"seed": 2}, {"seed": 6}]}
     assert average.settings == SETTINGS
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.models.store import UNetModel, load_unet, save_unet
 from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings, build_unet
 from kaggle_cryoet.picks import Picks
@@ -24,6 +25,7 @@ TINY = UNetSettings(channels=(4, 6))
 CROPS = CropSettings(shape_zyx=(16, 24, 32))
 FEW = FineTuneSettings(batch_size=2, epochs=2, most_crops=8, least_crops=4)
 THRESHOLDS = (0.21, 0.22, 0.23, 0.24, 0.25, 0.26)
+CALIBRATION = Calibration(slope=(1.5,) * 6, offset=(-0.5,) * 6)
 CPU = torch.device("cpu")
 
 
@@ -35,7 +37,9 @@ def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def start(tmp_path: Path) -> Path:
     torch.manual_seed(8)
-    model = UNetModel(network=build_unet(TINY), settings=TINY, thresholds=THRESHOLDS, provenance={})
+    model = UNetModel(
+        network=build_unet(TINY), settings=TINY, thresholds=THRESHOLDS, calibration=CALIBRATION, provenance={}
+    )
     save_unet(tmp_path / "start", model)
     return tmp_path / "start"
 
@@ -85,7 +89,7 @@ def test_without_time_for_more_there_is_a_network_of_all_tomograms_with_the_thre
     assert result.score is None
     assert "no time to leave tomograms out" in caplog.text
     model = load_unet(result.model)
-    assert model.thresholds == THRESHOLDS
+    assert (model.thresholds, model.calibration) == (THRESHOLDS, CALIBRATION)
     before = load_unet(start).network.state_dict()
     assert any(not torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
 

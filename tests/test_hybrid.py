@@ -16,7 +16,8 @@ from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.fuse import Candidates
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
-from kaggle_cryoet.training.hybrid import Examples, compare, find_hits, fit_hybrid, fit_hybrid_folder
+from kaggle_cryoet.training.calibration import find_hits
+from kaggle_cryoet.training.hybrid import Examples, compare, fit_hybrid, fit_hybrid_folder
 from kaggle_cryoet.training.logistic import fit_logistic
 
 

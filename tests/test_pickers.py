@@ -15,6 +15,7 @@ from spheres import VOXEL, cut_spheres
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.jobs import run_prediction
 from kaggle_cryoet.metric import evaluate
+from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.models.folder import DESCRIPTION_FILE
 from kaggle_cryoet.models.hybrid import FEATURES, HybridModel
 from kaggle_cryoet.models.spectrum import SHELLS
@@ -23,6 +24,7 @@ from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking import pickers
 from kaggle_cryoet.picking.branches import BRANCHES, find_models
+from kaggle_cryoet.picking.choose import best_expected, expected_counts
 from kaggle_cryoet.picking.detect import Detections
 from kaggle_cryoet.picking.equalise import equalise
 from kaggle_cryoet.picking.normalise import normalise
@@ -101,6 +103,23 @@ def test_a_hybrid_that_was_fitted_with_other_weights_says_so(weights: Path, capl
     with caplog.at_level(logging.WARNING):
         load_pickers("hybrid", weights)
     assert "fitted with another yolo11" in caplog.text
+
+
+def test_a_model_that_is_calibrated_picks_what_is_expected_to_score_best_unless_thresholds_are_asked_for() -> None:
+    rng = np.random.default_rng(5)
+    label, score = rng.integers(0, 6, 200), rng.random(200)
+    candidates = Picks(position_zyx_angstrom=rng.random((200, 3)), label=label, score=score)
+    calibration = Calibration(slope=(2.0,) * 6, offset=(-1.5,) * 6)
+    calibrated = replace(HYBRID, calibration=calibration)
+    voxel, strict = 10.0, PickSettings(strict=True)
+    likely = pickers.choose(candidates, calibrated, SHAPE, voxel, PickSettings())
+    probability = calibration.probability(score, label)
+    best = best_expected(candidates, probability, expected_counts(SHAPE, voxel))
+    np.testing.assert_array_equal(likely.score, best.score)
+    for model, settings in ((HYBRID, PickSettings()), (calibrated, strict), (HYBRID, strict)):
+        by_thresholds = pickers.choose(candidates, model, SHAPE, voxel, settings)
+        np.testing.assert_array_equal(by_thresholds.score, score[score > 0.3])
+    assert len(likely) != len(by_thresholds)
 
 
 @pytest.mark.parametrize("branch", BRANCHES)

@@ -10,7 +10,6 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import evaluate
 from kaggle_cryoet.models.store import YoloModel, load_unet, load_yolo, save_yolo
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
-from kaggle_cryoet.picking.choose import STRICT
 from kaggle_cryoet.picking.detect import DetectSettings
 from kaggle_cryoet.picking.pickers import YoloPicker, pick_tomogram
 from kaggle_cryoet.picking.segment import SegmentSettings
@@ -33,10 +32,11 @@ def test_thresholds_of_a_detector_are_fitted_to_its_joined_slices(labelled_runs:
     save_yolo(folder, before)
     (folder / "training").mkdir()
     (folder / "training" / "results.csv").write_text("epoch\n")
-    pick = PickSettings(detect=DetectSettings(stride_z=4), choose=STRICT)
+    pick = PickSettings(detect=DetectSettings(stride_z=4), strict=True)
     thresholds, score = refit_thresholds(folder, [labelled_runs], settings=pick, device="cpu")
     after = load_yolo(folder)
     assert after.thresholds == thresholds != before.thresholds
+    assert after.calibration is not None
     assert after.provenance["seed"] == 3
     assert after.provenance["thresholds_fitted_on"]["score"] == score.to_json_dict()
     assert (folder / "training" / "results.csv").is_file()
@@ -64,6 +64,7 @@ def test_refitted_thresholds_reach_the_score_they_say_and_leave_the_weights_alon
     thresholds, score = refit_thresholds(small_model, [labelled_runs], device="cpu")
     after = load_unet(small_model)
     assert after.thresholds == thresholds
+    assert after.calibration != before.calibration
     assert after.provenance["thresholds_fitted_on"]["runs"] == [run.name for run in find_runs(labelled_runs)]
     for name, value in before.network.state_dict().items():
         np.testing.assert_array_equal(after.network.state_dict()[name].numpy(), value.numpy())

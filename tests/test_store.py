@@ -8,6 +8,7 @@ import torch
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models import store
+from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.models.folder import weights_digest
 from kaggle_cryoet.models.hybrid import HybridModel
 from kaggle_cryoet.models.store import (
@@ -29,6 +30,7 @@ from kaggle_cryoet.particles import PARTICLE_NAMES
 
 SETTINGS = UNetSettings(channels=(4, 6))
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+CALIBRATION = Calibration(slope=(1.0, 1.1, 1.2, 1.3, 1.4, 1.5), offset=(-1.0, 0.0, 0.5, -2.0, 3.0, 0.25))
 
 
 def a_model(seed=0, settings=SETTINGS):
@@ -37,7 +39,11 @@ def a_model(seed=0, settings=SETTINGS):
     network = build_unet(settings)
     network(torch.randn(2, 1, 8, 12, 16))
     return UNetModel(
-        network=network, settings=settings, thresholds=THRESHOLDS, provenance={"seed": seed, "scores": [0.5, None]}
+        network=network,
+        settings=settings,
+        thresholds=THRESHOLDS,
+        calibration=CALIBRATION,
+        provenance={"seed": seed, "scores": [0.5, None]},
     )
 
 
@@ -58,7 +64,7 @@ def test_a_model_comes_back_from_its_folder_within_half_precision(tmp_path, sett
     model = a_model(settings=settings)
     save_unet(tmp_path / "a" / "b", model)
     loaded = load_unet(tmp_path / "a" / "b")
-    assert (loaded.settings, loaded.thresholds) == (settings, THRESHOLDS)
+    assert (loaded.settings, loaded.thresholds, loaded.calibration) == (settings, THRESHOLDS, CALIBRATION)
     assert loaded.provenance == {"seed": 0, "scores": [0.5, None]}
     assert not loaded.network.training
     values = loaded.network.state_dict()
@@ -82,6 +88,11 @@ def test_a_folder_holds_two_files_that_everybody_can_read_and_weights_of_two_byt
     assert json.loads((saved / DESCRIPTION_FILE).read_text())["thresholds"] == dict(
         zip(PARTICLE_NAMES, THRESHOLDS, strict=True)
     )
+
+
+def test_a_model_of_before_there_were_calibrations_has_none(saved):
+    change_description(saved, lambda description: description.pop("calibration"))
+    assert load_unet(saved).calibration is None
 
 
 def test_a_model_replaces_the_one_before_and_leaves_nothing_else(saved):
@@ -151,6 +162,9 @@ def test_another_format_or_kind_is_an_input_error(saved, field, value):
         lambda d: d.pop("settings"),
         lambda d: d.pop("provenance"),
         lambda d: d["thresholds"].pop("ribosome"),
+        lambda d: d["calibration"].pop("ribosome"),
+        lambda d: d["calibration"].update(ribosome=[1.0]),
+        lambda d: d["calibration"].update(ribosome=[1.0, float("inf")]),
         lambda d: d["thresholds"].update(ribosome="high"),
         lambda d: d["thresholds"].update(ribosome=float("nan")),
         lambda d: d["settings"].update(preset="paper"),
@@ -228,10 +242,12 @@ def test_settings_that_no_yolo_has_are_an_input_error(tmp_path, wrong):
 
 def test_a_hybrid_comes_back_from_its_folder_as_it_was(tmp_path):
     rows = tuple(tuple(0.1 * i + 0.01 * j for j in range(5)) for i in range(6))
-    save_hybrid(tmp_path / "hybrid", HybridModel(coefficients=rows, thresholds=THRESHOLDS, provenance={"runs": ["a"]}))
+    model = HybridModel(coefficients=rows, thresholds=THRESHOLDS, provenance={"runs": ["a"]}, calibration=CALIBRATION)
+    save_hybrid(tmp_path / "hybrid", model)
     assert [path.name for path in (tmp_path / "hybrid").iterdir()] == [DESCRIPTION_FILE]
     loaded = load_hybrid(tmp_path / "hybrid")
     assert (loaded.coefficients, loaded.thresholds, loaded.provenance) == (rows, THRESHOLDS, {"runs": ["a"]})
+    assert loaded.calibration == CALIBRATION
     change_description(tmp_path / "hybrid", lambda description: description["coefficients"].update(ribosome=[1.0]))
     with pytest.raises(InputError, match=r"model\.json.*coefficients"):
         load_hybrid(tmp_path / "hybrid")

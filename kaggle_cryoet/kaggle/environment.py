@@ -125,12 +125,12 @@ class KaggleEnvironment:
     def options(self) -> list[str]:
         """Options of `predict` that suit the weights.
 
-        The package's own know simulated tomograms only: the U-Net, which stands strange ones best, picks leniently.
-        Attached ones were fitted on the competition's tomograms: everything they suffice for, by their thresholds.
+        The package's own know simulated tomograms only: the U-Net picks, which stands strange ones best. Attached ones
+        were fitted on the competition's tomograms: everything they suffice for.
         """
         if self.weights == SHIPPED_WEIGHTS:
             return ["--branch", "unet"]
-        return ["--branch", self.branch, "--strict"]
+        return ["--branch", self.branch]
 
     @property
     def branch(self) -> str:

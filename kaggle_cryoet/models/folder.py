@@ -11,11 +11,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import nn
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.particles import PARTICLE_NAMES
 
 FORMAT = 1
@@ -32,6 +33,7 @@ def write_folder(
     description: Mapping[str, Any],
     *,
     thresholds: Sequence[float],
+    calibration: Calibration | None,
     provenance: Mapping[str, Any],
     network: nn.Module | None = None,
 ) -> None:
@@ -51,6 +53,7 @@ def write_folder(
         **description,
         "classes": PARTICLE_NAMES,
         "thresholds": dict(zip(PARTICLE_NAMES, thresholds, strict=True)),
+        "calibration": None if calibration is None else calibration.to_json_dict(),
         "provenance": dict(provenance),
     }
     try:
@@ -140,12 +143,22 @@ def read_description(directory: Path, kind: str) -> Iterator[dict[str, Any]]:
         ) from None
 
 
-def thresholds_and_provenance(description: dict[str, Any]) -> tuple[tuple[float, ...], dict[str, Any]]:
+class Common(TypedDict):
+    """What models of every kind have."""
+
+    thresholds: tuple[float, ...]
+    calibration: Calibration | None
+    provenance: dict[str, Any]
+
+
+def common(description: dict[str, Any]) -> Common:
     """What models of every kind have; raises what `read_description` puts a name to."""
     thresholds = tuple(float(description["thresholds"][name]) for name in PARTICLE_NAMES)
     if not all(math.isfinite(threshold) for threshold in thresholds):
         raise ValueError(f"thresholds {thresholds}")
-    return thresholds, dict(description["provenance"])
+    found = description.get("calibration")  # models of old have none
+    calibration = None if found is None else Calibration.from_json_dict(found)
+    return Common(thresholds=thresholds, calibration=calibration, provenance=dict(description["provenance"]))
 
 
 def with_weights(

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.calibration import Calibration
+from kaggle_cryoet.models.odds import logistic
 from kaggle_cryoet.particles import PARTICLES
 
 FEATURES = ("unet_logit", "yolo_logit", "found_by_unet", "found_by_yolo")
@@ -24,6 +26,8 @@ class HybridModel:
     """Probability above which a candidate is a pick, for each type."""
     provenance: Mapping[str, Any]
     """What it was fitted on, and with which models."""
+    calibration: Calibration | None = None
+    """What its probabilities are once candidates close to better ones are gone; None in folders of old."""
 
     def __post_init__(self) -> None:
         """Check the number of the coefficients, and that they are finite."""
@@ -35,6 +39,4 @@ class HybridModel:
     def probability(self, features: NDArray[np.float64], label: NDArray[np.int64]) -> NDArray[np.float64]:
         """`(n,)` probabilities that candidates with `(n, 4)` features are particles of the type they are taken for."""
         chosen = np.array(self.coefficients)[label]  # (n, feature + 1)
-        exponent = (features * chosen[:, :-1]).sum(axis=1) + chosen[:, -1]
-        probability: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * exponent))  # the logistic function, never overflows
-        return probability
+        return logistic((features * chosen[:, :-1]).sum(axis=1) + chosen[:, -1])

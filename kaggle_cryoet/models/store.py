@@ -8,14 +8,15 @@ from typing import Any
 from torch import nn
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.models.folder import (
     DESCRIPTION_FILE,
     FORMAT,
     TRAINING_FOLDER,
     WEIGHTS_DIGEST,
     WEIGHTS_FILE,
+    common,
     read_description,
-    thresholds_and_provenance,
     with_weights,
     write_folder,
 )
@@ -52,6 +53,8 @@ class UNetModel:
     """Score above which a candidate is a pick, for each particle type in the order of `PARTICLES`."""
     provenance: Mapping[str, Any]
     """Data, seeds, commit, time and scores."""
+    calibration: Calibration | None = None
+    """How likely candidates are particles, by their scores; None until `train thresholds` fits it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +67,8 @@ class YoloModel:
     """Score above which a candidate is a pick, for each particle type in the order of `PARTICLES`."""
     provenance: Mapping[str, Any]
     """Data, seeds, commit, time and scores."""
+    calibration: Calibration | None = None
+    """How likely candidates are particles, by their scores; None until `train thresholds` fits it."""
 
 
 def save_unet(directory: str | Path, model: UNetModel) -> None:
@@ -105,9 +110,9 @@ def load_unet(directory: str | Path) -> UNetModel:
             localise=description["settings"].get("localise", "maxima"),
             spectrum=tuple(map(float, description["settings"].get("spectrum", ()))),
         )
-        thresholds, provenance = thresholds_and_provenance(description)
+        rest = common(description)
     network = with_weights(build_unet(settings), directory, settings, expected_digest=description.get(WEIGHTS_DIGEST))
-    return UNetModel(network=network, settings=settings, thresholds=thresholds, provenance=provenance)
+    return UNetModel(network=network, settings=settings, **rest)
 
 
 def load_yolo(directory: str | Path) -> YoloModel:
@@ -116,9 +121,9 @@ def load_yolo(directory: str | Path) -> YoloModel:
     with read_description(directory, "yolo11") as description:
         found = description["settings"]
         settings = YoloSettings(**found | {"spectrum": tuple(map(float, found.get("spectrum", ())))})
-        thresholds, provenance = thresholds_and_provenance(description)
+        rest = common(description)
     network = with_weights(build_yolo(settings), directory, settings, expected_digest=description.get(WEIGHTS_DIGEST))
-    return YoloModel(network=network, settings=settings, thresholds=thresholds, provenance=provenance)
+    return YoloModel(network=network, settings=settings, **rest)
 
 
 def load_hybrid(directory: str | Path) -> HybridModel:
@@ -127,8 +132,7 @@ def load_hybrid(directory: str | Path) -> HybridModel:
         if description["features"] != list(FEATURES):
             raise InputError(f"it is for the features {description['features']}, expected {list(FEATURES)}")
         coefficients = tuple(tuple(map(float, description["coefficients"][name])) for name in PARTICLE_NAMES)
-        thresholds, provenance = thresholds_and_provenance(description)
-        return HybridModel(coefficients=coefficients, thresholds=thresholds, provenance=provenance)
+        return HybridModel(coefficients=coefficients, **common(description))
 
 
 def _save(
@@ -139,5 +143,10 @@ def _save(
 ) -> None:
     """Write a model folder of any kind."""
     write_folder(
-        Path(directory), description, thresholds=model.thresholds, provenance=model.provenance, network=network
+        Path(directory),
+        description,
+        thresholds=model.thresholds,
+        calibration=model.calibration,
+        provenance=model.provenance,
+        network=network,
     )

@@ -16,6 +16,9 @@ from kaggle_cryoet.picking.nms import suppress
 from kaggle_cryoet.picking.segment import ScoreGrid
 from kaggle_cryoet.picks import Picks
 
+LEAST_CANDIDATE_SCORE = 0.05
+"""Candidates below this are not looked at."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocaliseSettings:

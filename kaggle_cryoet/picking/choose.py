@@ -1,41 +1,20 @@
-"""Which candidates are picks: those above the thresholds of their types, and near misses where there are too few.
+"""Which candidates are picks: those above thresholds, or those from which the best score is to be expected.
 
 Thresholds are fitted on labelled tomograms. In tomograms that are noisier or thicker than those, a network is less sure
-of everything, and too little passes; how many particles there are is known better than how sure a network will be.
-Where thresholds are right, few candidates lie closely below them, so that leniency adds little.
+of everything, and too little passes. What is to be expected depends on the tomogram: where few candidates are likely,
+unlikely ones are worth more, as little is lost by them and much is missed without them.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.metric import BETA
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picks import Picks
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChooseSettings:
-    """How leniently candidates are chosen."""
-
-    odds_factor: float = 3.0
-    """The best of those below their threshold are near misses if their odds, score / (1 - score), are more than the
-    threshold's divided by this. 1 is strict: nothing below a threshold is chosen."""
-    times_expected: float = 3.0
-    """Near misses make up the number of a type to this times the expected one, no further."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not (self.odds_factor >= 1 and self.times_expected >= 0):
-            raise InputError(f"odds are divided by 1 or more, numbers are not negative, got {self}")
-
-
-STRICT = ChooseSettings(odds_factor=1.0)
-"""Nothing but what is above the thresholds."""
 
 
 def expected_counts(shape_zyx: Sequence[int], voxel_angstrom: float) -> NDArray[np.float64]:
@@ -49,32 +28,33 @@ def above(picks: Picks, thresholds: Sequence[float]) -> Picks:
     return picks.select(picks.score > np.array(thresholds)[picks.label])
 
 
-def lowered(thresholds: Sequence[float], settings: ChooseSettings) -> tuple[float, ...]:
-    """The scores above which candidates are near misses at least."""
-    kept = np.clip(thresholds, 0.0, 1.0)  # nothing has a score beyond
-    return tuple((kept / (kept + (1 - kept) * settings.odds_factor)).tolist())
+def best_expected(candidates: Picks, probability: NDArray[np.float64], expected: NDArray[np.float64]) -> Picks:
+    """For each type the likeliest candidates, so many of them that F-beta is expected to be best.
 
-
-def choose(
-    candidates: Picks, thresholds: Sequence[float], expected: NDArray[np.float64], settings: ChooseSettings
-) -> Picks:
-    """Candidates above their thresholds, and the best near misses of types of which those are few.
+    The expected F-beta of `n` picks is `(1 + beta²) hits / (n + beta² particles)`, where `hits` is the sum of their
+    probabilities, and `particles` that of all candidates, or the expected number if it is higher.
 
     Parameters
     ----------
     candidates
-        Of one tomogram, down to the lowered thresholds.
-    thresholds
-        One for each particle type, in the order of `PARTICLES`.
+        Of one tomogram, down to low scores.
+    probability
+        `(n,)` that each is a particle, see `Calibration`.
     expected
         `(6,)` expected number of each type, see `expected_counts`.
-    settings
-        How leniently.
+
+    Notes
+    -----
+    Source of the principle: Ye, Chai, Lee and Chieu, "Optimizing F-measure: a tale of two approaches", ICML (2012).
     """
-    chosen = candidates.score > np.array(thresholds)[candidates.label]
-    near = candidates.score > np.array(lowered(thresholds, settings))[candidates.label]
-    for label, most in enumerate(np.rint(settings.times_expected * expected).astype(np.int64)):
-        of_type = np.flatnonzero((candidates.label == label) & near)
-        best = of_type[np.argsort(-candidates.score[of_type], kind="stable")]
-        chosen[best[:most]] = True
+    chosen = np.zeros(len(candidates), dtype=bool)
+    for label, number in enumerate(expected):
+        of_type = np.flatnonzero(candidates.label == label)
+        if not len(of_type):
+            continue
+        likeliest = of_type[np.argsort(-probability[of_type], kind="stable")]
+        hits = np.cumsum(probability[likeliest])
+        picked = np.arange(1, len(likeliest) + 1)
+        fbeta = (1 + BETA**2) * hits / (picked + BETA**2 * max(hits[-1], number))
+        chosen[likeliest[: np.argmax(fbeta) + 1]] = True
     return candidates.select(chosen)

@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import angstrom_to_index, fine_to_coarse_index
 from kaggle_cryoet.models.hybrid import FEATURES, HybridModel
+from kaggle_cryoet.models.odds import logit
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.nms import suppress
 from kaggle_cryoet.picking.segment import ScoreGrid
@@ -119,8 +120,8 @@ def _join_type(
     yolo_score = np.concatenate([yolo.score[second], np.zeros(len(unet_alone)), yolo.score[yolo_alone]])
     both, alone, other = len(first), len(unet_alone), len(yolo_alone)
     columns = {
-        "unet_logit": _logit(unet_score, settings.least_evidence),
-        "yolo_logit": _logit(yolo_score, settings.least_evidence),
+        "unet_logit": logit(unet_score, settings.least_evidence),
+        "yolo_logit": logit(yolo_score, settings.least_evidence),
         "found_by_unet": np.repeat([1.0, 1.0, 0.0], [both, alone, other]),
         "found_by_yolo": np.repeat([1.0, 0.0, 1.0], [both, alone, other]),
     }
@@ -130,13 +131,6 @@ def _join_type(
         score=np.maximum(unet_score, yolo_score),
     )
     return picks, np.column_stack([columns[name] for name in FEATURES])
-
-
-def _logit(score: NDArray[np.float64], least: float) -> NDArray[np.float64]:
-    """Logarithm of the odds, of scores kept away from 0 and 1."""
-    kept = np.clip(score, least, 1 - least)
-    logit: NDArray[np.float64] = np.log(kept / (1 - kept))
-    return logit
 
 
 def pair(

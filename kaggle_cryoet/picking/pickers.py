@@ -16,8 +16,8 @@ from kaggle_cryoet.models.store import UNetModel, YoloModel, load_hybrid, load_u
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.associate import associate
 from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER, find_models
-from kaggle_cryoet.picking.candidates import find_candidates
-from kaggle_cryoet.picking.choose import choose, expected_counts, lowered
+from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE, find_candidates
+from kaggle_cryoet.picking.choose import above, best_expected, expected_counts
 from kaggle_cryoet.picking.detect import Detections, detect, prepare
 from kaggle_cryoet.picking.equalise import Shown, show
 from kaggle_cryoet.picking.fuse import Candidates, join, rank, suppress_each_type
@@ -81,10 +81,11 @@ class UNetPicker:
     def decide(
         self, seen: ScoreGrid, shape_zyx: tuple[int, ...], voxel_angstrom: float, settings: PickSettings
     ) -> Picks:
-        """What is above the thresholds of the model, and near misses."""
-        candidates = self.propose(seen, voxel_angstrom, settings, lowered(self.model.thresholds, settings.choose))
-        expected = expected_counts(shape_zyx, voxel_angstrom)
-        return choose(candidates, self.model.thresholds, expected, settings.choose)
+        """What `choose` takes."""
+        least = [min(threshold, LEAST_CANDIDATE_SCORE) for threshold in self.model.thresholds]
+        return choose(
+            self.propose(seen, voxel_angstrom, settings, least), self.model, shape_zyx, voxel_angstrom, settings
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,10 +115,8 @@ class YoloPicker:
     def decide(
         self, seen: Detections, shape_zyx: tuple[int, ...], voxel_angstrom: float, settings: PickSettings
     ) -> Picks:
-        """What is above the thresholds of the model, and near misses."""
-        candidates = self.propose(seen, voxel_angstrom, settings)
-        expected = expected_counts(shape_zyx, voxel_angstrom)
-        return choose(candidates, self.model.thresholds, expected, settings.choose)
+        """What `choose` takes."""
+        return choose(self.propose(seen, voxel_angstrom, settings), self.model, shape_zyx, voxel_angstrom, settings)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,10 +147,27 @@ class HybridPicker:
         voxel_angstrom: float,
         settings: PickSettings,
     ) -> Picks:
-        """What is above the thresholds of the model, and near misses."""
+        """What `choose` takes."""
         candidates = propose(self.unet, self.yolo, seen, voxel_angstrom, settings)
         ranked = rank(candidates, self.model, settings.suppression_radius)
-        return choose(ranked, self.model.thresholds, expected_counts(shape_zyx, voxel_angstrom), settings.choose)
+        return choose(ranked, self.model, shape_zyx, voxel_angstrom, settings)
+
+
+def choose(
+    candidates: Picks,
+    model: UNetModel | YoloModel | HybridModel,
+    shape_zyx: tuple[int, ...],
+    voxel_angstrom: float,
+    settings: PickSettings,
+) -> Picks:
+    """Picks among the candidates of a tomogram: the best expected, or all above the thresholds.
+
+    Thresholds decide if the settings are strict, and for a model of old, which is not calibrated.
+    """
+    if settings.strict or model.calibration is None:
+        return above(candidates, model.thresholds)
+    probability = model.calibration.probability(candidates.score, candidates.label)
+    return best_expected(candidates, probability, expected_counts(shape_zyx, voxel_angstrom))
 
 
 def propose(

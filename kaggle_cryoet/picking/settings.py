@@ -7,7 +7,6 @@ from kaggle_cryoet.models.store import UNetModel
 from kaggle_cryoet.picking.associate import AssociateSettings
 from kaggle_cryoet.picking.branches import BRANCHES
 from kaggle_cryoet.picking.candidates import LocaliseSettings
-from kaggle_cryoet.picking.choose import ChooseSettings
 from kaggle_cryoet.picking.detect import DetectSettings
 from kaggle_cryoet.picking.fuse import FuseSettings
 from kaggle_cryoet.picking.segment import SegmentSettings
@@ -29,8 +28,8 @@ class PickSettings:
     """How boxes in slices become points."""
     fuse: FuseSettings = field(default_factory=FuseSettings)
     """How the points of both become one list."""
-    choose: ChooseSettings = field(default_factory=ChooseSettings)
-    """Which candidates are picks."""
+    strict: bool = False
+    """Whether picks are what is above the thresholds of the model, and not what is expected to score best."""
 
     def __post_init__(self) -> None:
         """Check the branch."""

@@ -45,10 +45,10 @@ class _Blend:
 
 
 def average_models(models: Sequence[str | Path], output: str | Path) -> Path:
-    """Write a model folder whose weights and thresholds are the means of several models'; return it.
+    """Write a model folder whose weights and thresholds are the means of several models', not calibrated; return it.
 
     It pays for models of one training, or of several that began with the same weights; those of independent trainings
-    have nothing in common. Thresholds should be fitted anew.
+    have nothing in common. Thresholds and calibration should be fitted anew.
 
     Raises
     ------
@@ -70,5 +70,6 @@ def average_models(models: Sequence[str | Path], output: str | Path) -> Path:
     first.network.load_state_dict(mean)
     thresholds = torch.tensor([model.thresholds for model in loaded], dtype=torch.float64).mean(dim=0)
     provenance = {"average_of": [dict(model.provenance) for model in loaded]}
-    save_unet(output, replace(first, thresholds=tuple(thresholds.tolist()), provenance=provenance))
+    decided = replace(first, thresholds=tuple(thresholds.tolist()), calibration=None)
+    save_unet(output, replace(decided, provenance=provenance))
     return Path(output)

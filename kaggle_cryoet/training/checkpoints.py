@@ -73,6 +73,7 @@ class SaveModel(Callback):
             network=averaged.module.get_submodule("network"),
             settings=self.settings,
             thresholds=module.thresholds,
+            calibration=module.calibration,
             provenance=provenance,
         )
         save_unet(self.directory, model)

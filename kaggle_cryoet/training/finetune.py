@@ -1,8 +1,8 @@
-"""Fine-tune on a few labelled tomograms within a time limit; leaving one out at a time gives thresholds and a score.
+"""Fine-tune on a few labelled tomograms within a time limit; leaving one out at a time gives what decides, and a score.
 
 First a network is trained on all of them, which is the one to pick with. Then, as time allows, one network for each
-tomogram is trained on the others. What these find in the tomograms that they have not seen decides the thresholds, and
-is scored.
+tomogram is trained on the others. Thresholds and calibration are fitted to what these find in the tomograms that they
+have not seen, and it is scored.
 """
 
 import json
@@ -18,12 +18,14 @@ import torch
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
-from kaggle_cryoet.models.store import load_unet, save_unet
+from kaggle_cryoet.models.store import UNetModel, load_unet, save_unet
+from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.tomogram import RunLocation
+from kaggle_cryoet.training.calibration import fit_calibration
 from kaggle_cryoet.training.crops import CropSettings
-from kaggle_cryoet.training.module import LEAST_CANDIDATE_SCORE, above_thresholds, predict_candidates
+from kaggle_cryoet.training.module import above_thresholds, predict_candidates
 from kaggle_cryoet.training.presets import training_preset
 from kaggle_cryoet.training.rehearsal import seconds_per_step
 from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
@@ -143,9 +145,7 @@ def fine_tune(
         trainings, devices, began + time_limit_seconds, plan.training_seconds, progress=progress
     ):
         if training.name not in by_name:
-            _publish(
-                training.output / MODEL_FOLDER, output / MODEL_FOLDER, None if start is None else start.thresholds, None
-            )
+            _publish(training.output / MODEL_FOLDER, output / MODEL_FOLDER, like=start)
             continue
         model = load_unet(training.output / MODEL_FOLDER)
         shown = load_labelled_volume(by_name[training.name], spectrum=model.settings.spectrum)
@@ -154,8 +154,12 @@ def fine_tune(
     if len(candidates) > 1:
         truth = {name: _truth(by_name[name]) for name in candidates}
         score = evaluate(_picks_by_others_thresholds(candidates, truth), truth)
-        thresholds = fit_thresholds(candidates, truth, least_score=LEAST_CANDIDATE_SCORE)
-        _publish(output / MODEL_FOLDER, output / MODEL_FOLDER, thresholds, score)
+        fitted = replace(
+            load_unet(output / MODEL_FOLDER),
+            thresholds=fit_thresholds(candidates, truth, least_score=LEAST_CANDIDATE_SCORE),
+            calibration=fit_calibration(candidates, truth),
+        )
+        _publish(output / MODEL_FOLDER, output / MODEL_FOLDER, like=fitted, score=score)
         (output / SCORE_FILE).write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
     else:
         logger.warning("there was no time to leave tomograms out: thresholds are those of the model at the start")
@@ -255,8 +259,12 @@ def _picks_by_others_thresholds(candidates: Mapping[str, Picks], truth: Mapping[
     return picks
 
 
-def _publish(trained: Path, target: Path, thresholds: tuple[float, ...] | None, score: Score | None) -> None:
-    """Copy a model to where it is looked for, with thresholds and the score that stands for it."""
+def _publish(trained: Path, target: Path, *, like: UNetModel | None, score: Score | None = None) -> None:
+    """Copy a model to where it is looked for, to decide like another one, with the score that stands for it."""
     model = load_unet(trained)
     provenance = {**model.provenance, "leave_one_out": None if score is None else score.to_json_dict()}
-    save_unet(target, replace(model, thresholds=thresholds or model.thresholds, provenance=provenance))
+    decides = like or model
+    save_unet(
+        target,
+        replace(model, thresholds=decides.thresholds, calibration=decides.calibration, provenance=provenance),
+    )

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.spatial import KDTree
 from tqdm.auto import tqdm
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.metric import HIT_FRACTION_OF_RADIUS, Score, evaluate
+from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.models.folder import weights_digest
 from kaggle_cryoet.models.hybrid import FEATURES, HybridModel
+from kaggle_cryoet.models.odds import logistic
 from kaggle_cryoet.models.store import load_unet, load_yolo, save_hybrid
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER
@@ -25,6 +24,7 @@ from kaggle_cryoet.picking.fuse import Candidates, rank, suppress_each_type
 from kaggle_cryoet.picking.pickers import MODELS_NOTE, UNetPicker, YoloPicker, propose
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.training.calibration import find_hits, fit_calibration
 from kaggle_cryoet.training.logistic import fit_logistic
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
@@ -147,7 +147,7 @@ def collect_examples(
 
 
 def fit_hybrid(examples: Examples, suppression_radius: float) -> HybridModel:
-    """The logistic model of each type, and the thresholds that suit it best, on all runs of the examples."""
+    """The logistic model of each type, and what decides about its probabilities, on all runs of the examples."""
     runs = list(examples.truth)
     features = np.concatenate([examples.candidates[run].features for run in runs])
     label = np.concatenate([examples.candidates[run].picks.label for run in runs])
@@ -163,19 +163,11 @@ def fit_hybrid(examples: Examples, suppression_radius: float) -> HybridModel:
         provenance={},
     )
     ranked = {run: rank(examples.candidates[run], model, suppression_radius) for run in runs}
-    return replace(model, thresholds=fit_thresholds(ranked, examples.truth))
-
-
-def find_hits(picks: Picks, truth: Picks) -> NDArray[np.bool_]:
-    """`(n,)` whether each pick is near enough to a true particle of its type to count."""
-    hit = np.zeros(len(picks), dtype=bool)
-    for label, particle in enumerate(PARTICLES):
-        chosen = np.flatnonzero(picks.label == label)
-        reference = truth.position_zyx_angstrom[truth.label == label]
-        if len(chosen) and len(reference):
-            distance, _ = KDTree(reference).query(picks.position_zyx_angstrom[chosen])
-            hit[chosen] = distance <= HIT_FRACTION_OF_RADIUS * particle.radius_angstrom
-    return hit
+    return replace(
+        model,
+        thresholds=fit_thresholds(ranked, examples.truth),
+        calibration=fit_calibration(ranked, examples.truth),
+    )
 
 
 def compare(examples: Examples, suppression_radius: float) -> dict[str, Score]:
@@ -196,7 +188,7 @@ def compare(examples: Examples, suppression_radius: float) -> dict[str, Score]:
 def _mean_of_both(candidates: Candidates, suppression_radius: float) -> Picks:
     """The plain alternative to the hybrid: candidates with the mean of both scores, 0 where a branch has none."""
     logits = candidates.features[:, [FEATURES.index("unet_logit"), FEATURES.index("yolo_logit")]]
-    score = (1 / (1 + np.exp(-logits))).mean(axis=1)
+    score = logistic(logits).mean(axis=1)
     picks = candidates.picks
     scored = Picks(position_zyx_angstrom=picks.position_zyx_angstrom, label=picks.label, score=score)
     return suppress_each_type(scored, suppression_radius)

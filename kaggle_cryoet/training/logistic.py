@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from kaggle_cryoet.models.odds import logistic
+
 STEPS = 100
 SMALLEST_STEP = 1e-9
 
@@ -27,7 +29,7 @@ def fit_logistic(
     coefficients = prior.astype(np.float64)
     loss = _loss(coefficients, design, hit, prior, strength)
     for _ in range(STEPS):
-        probability = 0.5 * (1 + np.tanh(0.5 * design @ coefficients))
+        probability = logistic(design @ coefficients)
         gradient = design.T @ (probability - hit) + strength * (coefficients - prior)
         curvature = (design.T * (probability * (1 - probability))) @ design + strength * np.eye(len(prior))
         step = np.linalg.solve(curvature, gradient)

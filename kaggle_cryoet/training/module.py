@@ -13,20 +13,19 @@ from torch import Tensor, nn
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
+from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.particles import PARTICLES
-from kaggle_cryoet.picking.candidates import LocaliseSettings, find_candidates
+from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE, LocaliseSettings, find_candidates
 from kaggle_cryoet.picking.choose import above
 from kaggle_cryoet.picking.segment import ScoreGrid, SegmentSettings, segment
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training.augment import AugmentSettings, augment, mix_pairs
+from kaggle_cryoet.training.calibration import fit_calibration
 from kaggle_cryoet.training.dice import count_overlap, dice
 from kaggle_cryoet.training.losses import Loss, LossSettings
 from kaggle_cryoet.training.targets import TargetSettings
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.volumes import LabelledVolume
-
-LEAST_CANDIDATE_SCORE = 0.05
-"""Candidates below this are not looked at when thresholds are fitted."""
 
 _Part = tuple[dict[str, Picks], NDArray[np.int64]]
 """Candidates of some tomograms, and the overlap with the target in all of them."""
@@ -132,6 +131,7 @@ class UNetModule(lightning.LightningModule):
         self.steps = steps
         self.seed = seed
         self.thresholds: tuple[float, ...] = (0.5,) * len(PARTICLES)
+        self.calibration: Calibration | None = None
         self.validation_score: Score | None = None
         stride: int = network.stride  # type: ignore[assignment]
         self.loss = Loss(settings.loss, settings.targets, voxel_angstrom, stride)
@@ -166,6 +166,7 @@ class UNetModule(lightning.LightningModule):
             overlap += others_overlap
         truth = {volume.name: volume.picks for volume in self.validation_volumes}
         self.thresholds = fit_thresholds(candidates, truth, least_score=LEAST_CANDIDATE_SCORE)
+        self.calibration = fit_calibration(candidates, truth)
         self.validation_score = evaluate(above_thresholds(candidates, self.thresholds), truth)
         self.log("score", self.validation_score.score, prog_bar=True, batch_size=1, sync_dist=True)
         for (name, row), coefficient in zip(self.validation_score.particles.items(), dice(overlap), strict=True):

@@ -1,4 +1,4 @@
-"""Fit the thresholds of a trained model anew, on tomograms of another kind than it was validated on."""
+"""Fit thresholds and calibration of a trained model anew, on tomograms of another kind than it was validated on."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -14,13 +14,15 @@ from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.models.folder import DESCRIPTION_FILE
 from kaggle_cryoet.models.store import UNetModel, YoloModel, load_unet, load_yolo, save_unet, save_yolo
 from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
 from kaggle_cryoet.picking.detect import prepare
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.picking.equalise import show
 from kaggle_cryoet.picking.pickers import UNetPicker, YoloPicker
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.training.module import LEAST_CANDIDATE_SCORE, above_thresholds
+from kaggle_cryoet.training.calibration import fit_calibration
+from kaggle_cryoet.training.module import above_thresholds
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
 
@@ -36,7 +38,7 @@ def refit_thresholds(
     device: str = "auto",
     progress: bool = False,
 ) -> tuple[tuple[float, ...], Score]:
-    """Fit thresholds on labelled runs and write them into the model folder; weights stay as they are.
+    """Fit thresholds and calibration on labelled runs, and write them into the model folder; weights stay as they are.
 
     Parameters
     ----------
@@ -75,13 +77,14 @@ def refit_thresholds(
         truth[run.name] = volume.picks
     least = LEAST_CANDIDATE_SCORE if isinstance(model, UNetModel) else settings.associate.least_score
     thresholds = fit_thresholds(candidates, truth, least_score=least)
+    calibration = fit_calibration(candidates, truth)
     score = evaluate(above_thresholds(candidates, thresholds), truth)
     note = {"thresholds_fitted_on": {"runs": sorted(truth), "score": score.to_json_dict()}}
     provenance = {**model.provenance, **note}
     if isinstance(model, UNetModel):
-        save_unet(weights, replace(model, thresholds=thresholds, provenance=provenance))
+        save_unet(weights, replace(model, thresholds=thresholds, calibration=calibration, provenance=provenance))
     else:
-        save_yolo(weights, replace(model, thresholds=thresholds, provenance=provenance))
+        save_yolo(weights, replace(model, thresholds=thresholds, calibration=calibration, provenance=provenance))
     return thresholds, score
 
 
