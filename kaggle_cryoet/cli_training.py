@@ -138,8 +138,9 @@ def train_thresholds(data_dirs: tuple[Path, ...], weights: Path, flips: str, dev
     """Fit the thresholds and the calibration of a model anew, on the labelled runs in DATA_DIR..."""
     from kaggle_cryoet.training.refit import refit_thresholds
 
-    _, score = refit_thresholds(weights, data_dirs, settings=pick_settings(flips), device=device, progress=True)
-    click.echo(f"on the tomograms fitted on:\n{score.format_table()}\nmodel: {weights}")
+    fit = refit_thresholds(weights, data_dirs, settings=pick_settings(flips), device=device, progress=True)
+    click.echo(f"by thresholds, on the tomograms fitted on:\n{fit.score.format_table()}")
+    click.echo(f"each run by what was fitted on the others:\n{fit.left_out_score.format_table()}\nmodel: {weights}")
 
 
 @train.command("hybrid")

@@ -13,7 +13,6 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.models.store import UNetModel, load_unet, save_unet
 from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings, build_unet
-from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training import finetune, side_by_side
 from kaggle_cryoet.training.crops import CropSettings, find_labelled_runs, load_labelled_volume
 from kaggle_cryoet.training.finetune import FineTuneSettings, fine_tune
@@ -145,18 +144,6 @@ def test_a_training_is_not_begun_that_would_not_end_in_time_but_the_first_always
     soon = time.monotonic() + 0.8
     assert [t.name for t in train_side_by_side(trainings, [CPU], soon, 0.1, progress=False)] == ["first", "second"]
     assert trained == ["first", "first", "second"]
-
-
-def test_thresholds_that_pick_in_a_tomogram_were_fitted_on_the_others() -> None:
-    at = np.array([[100.0, 200.0, 300.0]])
-
-    def picks(score: float) -> Picks:
-        return Picks(position_zyx_angstrom=at, label=np.array([3]), score=np.array([score]))
-
-    truth = {name: picks(1.0) for name in "abc"}
-    candidates = {"a": picks(0.9), "b": picks(0.8), "c": picks(0.3)}
-    found = finetune._picks_by_others_thresholds(candidates, truth)
-    assert {name: len(picks) for name, picks in found.items()} == {"a": 1, "b": 1, "c": 0}
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.0, "must be positive"), (-1.0, "must be positive")])

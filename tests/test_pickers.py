@@ -111,13 +111,12 @@ def test_a_model_that_is_calibrated_picks_what_is_expected_to_score_best_unless_
     candidates = Picks(position_zyx_angstrom=rng.random((200, 3)), label=label, score=score)
     calibration = Calibration(slope=(2.0,) * 6, offset=(-1.5,) * 6)
     calibrated = replace(HYBRID, calibration=calibration)
-    voxel, strict = 10.0, PickSettings(strict=True)
-    likely = pickers.choose(candidates, calibrated, SHAPE, voxel, PickSettings())
-    probability = calibration.probability(score, label)
-    best = best_expected(candidates, probability, expected_counts(SHAPE, voxel))
+    expected = expected_counts(SHAPE, 10.0)
+    likely = pickers.choose(candidates, calibrated, expected)
+    best = best_expected(candidates, calibration.probability(score, label), expected)
     np.testing.assert_array_equal(likely.score, best.score)
-    for model, settings in ((HYBRID, PickSettings()), (calibrated, strict), (HYBRID, strict)):
-        by_thresholds = pickers.choose(candidates, model, SHAPE, voxel, settings)
+    for model, strict in ((HYBRID, False), (calibrated, True), (HYBRID, True)):
+        by_thresholds = pickers.choose(candidates, model, expected, strict=strict)
         np.testing.assert_array_equal(by_thresholds.score, score[score > 0.3])
     assert len(likely) != len(by_thresholds)
 

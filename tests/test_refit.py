@@ -33,7 +33,8 @@ def test_thresholds_of_a_detector_are_fitted_to_its_joined_slices(labelled_runs:
     (folder / "training").mkdir()
     (folder / "training" / "results.csv").write_text("epoch\n")
     pick = PickSettings(detect=DetectSettings(stride_z=4), strict=True)
-    thresholds, score = refit_thresholds(folder, [labelled_runs], settings=pick, device="cpu")
+    fit = refit_thresholds(folder, [labelled_runs], settings=pick, device="cpu")
+    thresholds, score = fit.thresholds, fit.score
     after = load_yolo(folder)
     assert after.thresholds == thresholds != before.thresholds
     assert after.calibration is not None
@@ -61,7 +62,8 @@ def test_refitted_thresholds_reach_the_score_they_say_and_leave_the_weights_alon
     labelled_runs: Path, small_model: Path
 ) -> None:
     before = load_unet(small_model)
-    thresholds, score = refit_thresholds(small_model, [labelled_runs], device="cpu")
+    fit = refit_thresholds(small_model, [labelled_runs], device="cpu")
+    thresholds, score = fit.thresholds, fit.score
     after = load_unet(small_model)
     assert after.thresholds == thresholds
     assert after.calibration != before.calibration

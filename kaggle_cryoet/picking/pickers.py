@@ -83,9 +83,8 @@ class UNetPicker:
     ) -> Picks:
         """What `choose` takes."""
         least = [min(threshold, LEAST_CANDIDATE_SCORE) for threshold in self.model.thresholds]
-        return choose(
-            self.propose(seen, voxel_angstrom, settings, least), self.model, shape_zyx, voxel_angstrom, settings
-        )
+        candidates = self.propose(seen, voxel_angstrom, settings, least)
+        return choose(candidates, self.model, expected_counts(shape_zyx, voxel_angstrom), strict=settings.strict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,7 +115,8 @@ class YoloPicker:
         self, seen: Detections, shape_zyx: tuple[int, ...], voxel_angstrom: float, settings: PickSettings
     ) -> Picks:
         """What `choose` takes."""
-        return choose(self.propose(seen, voxel_angstrom, settings), self.model, shape_zyx, voxel_angstrom, settings)
+        candidates = self.propose(seen, voxel_angstrom, settings)
+        return choose(candidates, self.model, expected_counts(shape_zyx, voxel_angstrom), strict=settings.strict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -150,24 +150,23 @@ class HybridPicker:
         """What `choose` takes."""
         candidates = propose(self.unet, self.yolo, seen, voxel_angstrom, settings)
         ranked = rank(candidates, self.model, settings.suppression_radius)
-        return choose(ranked, self.model, shape_zyx, voxel_angstrom, settings)
+        return choose(ranked, self.model, expected_counts(shape_zyx, voxel_angstrom), strict=settings.strict)
 
 
 def choose(
     candidates: Picks,
     model: UNetModel | YoloModel | HybridModel,
-    shape_zyx: tuple[int, ...],
-    voxel_angstrom: float,
-    settings: PickSettings,
+    expected: NDArray[np.float64],
+    *,
+    strict: bool = False,
 ) -> Picks:
-    """Picks among the candidates of a tomogram: the best expected, or all above the thresholds.
+    """Picks among the candidates of a tomogram, of which so many of each type may be expected, see `expected_counts`.
 
-    Thresholds decide if the settings are strict, and for a model of old, which is not calibrated.
+    They are the best expected ones, or all above the thresholds, if these are asked for or the model is not calibrated.
     """
-    if settings.strict or model.calibration is None:
+    if strict or model.calibration is None:
         return above(candidates, model.thresholds)
-    probability = model.calibration.probability(candidates.score, candidates.label)
-    return best_expected(candidates, probability, expected_counts(shape_zyx, voxel_angstrom))
+    return best_expected(candidates, model.calibration.probability(candidates.score, candidates.label), expected)
 
 
 def propose(

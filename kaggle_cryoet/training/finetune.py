@@ -10,22 +10,26 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.models.store import UNetModel, load_unet, save_unet
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
+from kaggle_cryoet.picking.choose import expected_counts
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.tomogram import RunLocation
 from kaggle_cryoet.training.calibration import fit_calibration
 from kaggle_cryoet.training.crops import CropSettings
-from kaggle_cryoet.training.module import above_thresholds, predict_candidates
+from kaggle_cryoet.training.left_out import picks_by_others
+from kaggle_cryoet.training.module import predict_candidates
 from kaggle_cryoet.training.presets import training_preset
 from kaggle_cryoet.training.rehearsal import seconds_per_step
 from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
@@ -141,6 +145,7 @@ def fine_tune(
     trainings = _trainings(runs, plan, work, preset, start_from, crops, settings, seed)
     by_name = {run.name: run for run in runs}
     candidates: dict[str, Picks] = {}
+    expected: dict[str, NDArray[np.float64]] = {}
     for training in train_side_by_side(
         trainings, devices, began + time_limit_seconds, plan.training_seconds, progress=progress
     ):
@@ -150,10 +155,11 @@ def fine_tune(
         model = load_unet(training.output / MODEL_FOLDER)
         shown = load_labelled_volume(by_name[training.name], spectrum=model.settings.spectrum)
         candidates |= predict_candidates(model.network, [shown], how.validation, devices[0], how.localise)
+        expected[training.name] = expected_counts(shown.volume.shape, shown.voxel_angstrom)
     score = None
     if len(candidates) > 1:
         truth = {name: _truth(by_name[name]) for name in candidates}
-        score = evaluate(_picks_by_others_thresholds(candidates, truth), truth)
+        score = evaluate(picks_by_others(candidates, truth, expected), truth)
         fitted = replace(
             load_unet(output / MODEL_FOLDER),
             thresholds=fit_thresholds(candidates, truth, least_score=LEAST_CANDIDATE_SCORE),
@@ -243,20 +249,6 @@ def _truth(run: RunLocation) -> Picks:
     if run.picks_directory is None:
         raise InputError(f"run {run.name} has no picks")
     return read_copick(run.picks_directory)
-
-
-def _picks_by_others_thresholds(candidates: Mapping[str, Picks], truth: Mapping[str, Picks]) -> dict[str, Picks]:
-    """Picks of each run, above thresholds that were fitted without it."""
-    picks: dict[str, Picks] = {}
-    for name, found in candidates.items():
-        others = [other for other in candidates if other != name]
-        thresholds = fit_thresholds(
-            {other: candidates[other] for other in others},
-            {other: truth[other] for other in others},
-            least_score=LEAST_CANDIDATE_SCORE,
-        )
-        picks |= above_thresholds({name: found}, thresholds)
-    return picks
 
 
 def _publish(trained: Path, target: Path, *, like: UNetModel | None, score: Score | None = None) -> None:

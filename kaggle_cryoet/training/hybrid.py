@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from kaggle_cryoet.errors import InputError
@@ -16,15 +17,16 @@ from kaggle_cryoet.models.odds import logistic
 from kaggle_cryoet.models.store import load_unet, load_yolo, save_hybrid
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER
-from kaggle_cryoet.picking.choose import above
+from kaggle_cryoet.picking.choose import expected_counts
 from kaggle_cryoet.picking.detect import prepare
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.picking.equalise import show
 from kaggle_cryoet.picking.fuse import Candidates, rank, suppress_each_type
-from kaggle_cryoet.picking.pickers import MODELS_NOTE, UNetPicker, YoloPicker, propose
+from kaggle_cryoet.picking.pickers import MODELS_NOTE, UNetPicker, YoloPicker, choose, propose
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training.calibration import find_hits, fit_calibration
+from kaggle_cryoet.training.left_out import others_of, picks_by_others
 from kaggle_cryoet.training.logistic import fit_logistic
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
@@ -45,6 +47,8 @@ class Examples:
     yolo: Mapping[str, Picks]
     """Of YOLO alone, down to low scores."""
     truth: Mapping[str, Picks]
+    expected: Mapping[str, NDArray[np.float64]]
+    """`(6,)` numbers of particles that may be expected in each."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,6 +137,7 @@ def collect_examples(
     by_unet: dict[str, Picks] = {}
     by_yolo: dict[str, Picks] = {}
     truth: dict[str, Picks] = {}
+    expected: dict[str, NDArray[np.float64]] = {}
     runs = find_labelled_runs([Path(directory) for directory in data_directories])
     for run in tqdm(runs, desc=f"picking on {where}", unit="tomogram", disable=not progress):
         labelled = load_labelled_volume(run)
@@ -143,7 +148,8 @@ def collect_examples(
         by_unet[run.name] = unet.propose(grid, voxel, settings, least)
         by_yolo[run.name] = yolo.propose(boxes, voxel, settings)
         truth[run.name] = labelled.picks
-    return Examples(candidates=candidates, unet=by_unet, yolo=by_yolo, truth=truth)
+        expected[run.name] = expected_counts(volume.shape, voxel)
+    return Examples(candidates=candidates, unet=by_unet, yolo=by_yolo, truth=truth, expected=expected)
 
 
 def fit_hybrid(examples: Examples, suppression_radius: float) -> HybridModel:
@@ -173,16 +179,16 @@ def fit_hybrid(examples: Examples, suppression_radius: float) -> HybridModel:
 def compare(examples: Examples, suppression_radius: float) -> dict[str, Score]:
     """Scores of the branches, of the mean of their scores, and of the hybrid, each fitted without the scored run."""
     mean = {run: _mean_of_both(found, suppression_radius) for run, found in examples.candidates.items()}
-    found: dict[str, dict[str, Picks]] = {name: {} for name in ("unet", "yolo", "mean", "hybrid")}
-    for run in examples.truth:
-        others = [other for other in examples.truth if other != run] or [run]
-        truth = {other: examples.truth[other] for other in others}
-        for name, candidates in (("unet", examples.unet), ("yolo", examples.yolo), ("mean", mean)):
-            found[name][run] = above(candidates[run], fit_thresholds(candidates, truth))
-        model = fit_hybrid(replace(examples, truth=truth), suppression_radius)
-        ranked = rank(examples.candidates[run], model, suppression_radius)
-        found["hybrid"][run] = above(ranked, model.thresholds)
-    return {name: evaluate(picks, examples.truth) for name, picks in found.items()}
+    truth, expected = examples.truth, examples.expected
+    found = {
+        name: picks_by_others(candidates, truth, expected)
+        for name, candidates in (("unet", examples.unet), ("yolo", examples.yolo), ("mean", mean))
+    }
+    found["hybrid"] = {}
+    for run in truth:
+        model = fit_hybrid(replace(examples, truth=others_of(run, truth)), suppression_radius)
+        found["hybrid"][run] = choose(rank(examples.candidates[run], model, suppression_radius), model, expected[run])
+    return {name: evaluate(picks, truth) for name, picks in found.items()}
 
 
 def _mean_of_both(candidates: Candidates, suppression_radius: float) -> Picks:

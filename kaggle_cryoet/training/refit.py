@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -15,6 +16,7 @@ from kaggle_cryoet.models.folder import DESCRIPTION_FILE
 from kaggle_cryoet.models.store import UNetModel, YoloModel, load_unet, load_yolo, save_unet, save_yolo
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
+from kaggle_cryoet.picking.choose import expected_counts
 from kaggle_cryoet.picking.detect import prepare
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.picking.equalise import show
@@ -22,12 +24,24 @@ from kaggle_cryoet.picking.pickers import UNetPicker, YoloPicker
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training.calibration import fit_calibration
+from kaggle_cryoet.training.left_out import picks_by_others
 from kaggle_cryoet.training.module import above_thresholds
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
 
 Propose = Callable[[NDArray[Any], float], Picks]
 """Candidates, down to low scores, of a normalised volume with its voxel size in Å."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Refit:
+    """What was fitted, and how it scores."""
+
+    thresholds: tuple[float, ...]
+    score: Score
+    """By the thresholds, on the very tomograms they were fitted on: an upper bound."""
+    left_out_score: Score
+    """As `predict` picks, each run by the calibration of the others."""
 
 
 def refit_thresholds(
@@ -37,7 +51,7 @@ def refit_thresholds(
     settings: PickSettings | None = None,
     device: str = "auto",
     progress: bool = False,
-) -> tuple[tuple[float, ...], Score]:
+) -> Refit:
     """Fit thresholds and calibration on labelled runs, and write them into the model folder; weights stay as they are.
 
     Parameters
@@ -53,11 +67,6 @@ def refit_thresholds(
     progress
         Show a bar.
 
-    Returns
-    -------
-    tuple
-        The thresholds, and the score that they reach on the very tomograms they were fitted on: an upper bound.
-
     Raises
     ------
     InputError
@@ -70,22 +79,25 @@ def refit_thresholds(
     propose = _proposer(model, settings, choose_devices(device)[0])
     candidates: dict[str, Picks] = {}
     truth: dict[str, Picks] = {}
+    expected: dict[str, NDArray[np.float64]] = {}
     runs = find_labelled_runs([Path(directory) for directory in data_directories])
     for run in tqdm(runs, desc="candidates", unit="tomogram", disable=not progress):
         volume = load_labelled_volume(run)
         candidates[run.name] = propose(volume.volume.astype("float32"), volume.voxel_angstrom)
         truth[run.name] = volume.picks
+        expected[run.name] = expected_counts(volume.volume.shape, volume.voxel_angstrom)
     least = LEAST_CANDIDATE_SCORE if isinstance(model, UNetModel) else settings.associate.least_score
     thresholds = fit_thresholds(candidates, truth, least_score=least)
     calibration = fit_calibration(candidates, truth)
     score = evaluate(above_thresholds(candidates, thresholds), truth)
-    note = {"thresholds_fitted_on": {"runs": sorted(truth), "score": score.to_json_dict()}}
-    provenance = {**model.provenance, **note}
+    left_out = evaluate(picks_by_others(candidates, truth, expected), truth)
+    scores = {"score": score.to_json_dict(), "left_out_score": left_out.to_json_dict()}
+    provenance = {**model.provenance, "thresholds_fitted_on": {"runs": sorted(truth), **scores}}
     if isinstance(model, UNetModel):
         save_unet(weights, replace(model, thresholds=thresholds, calibration=calibration, provenance=provenance))
     else:
         save_yolo(weights, replace(model, thresholds=thresholds, calibration=calibration, provenance=provenance))
-    return thresholds, score
+    return Refit(thresholds=thresholds, score=score, left_out_score=left_out)
 
 
 def _load(weights: Path) -> UNetModel | YoloModel:
