@@ -42,7 +42,7 @@ def stages(folder: Path, weights: Path) -> None:
     import torch
 
     from kaggle_cryoet.models.store import load_unet
-    from kaggle_cryoet.picking.candidates import find_candidates
+    from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE, find_candidates
     from kaggle_cryoet.picking.equalise import equalise
     from kaggle_cryoet.picking.normalise import normalise
     from kaggle_cryoet.picking.segment import SegmentSettings, segment
@@ -58,8 +58,9 @@ def stages(folder: Path, weights: Path) -> None:
     clock.append(time.perf_counter())
     grid = segment(model.network, volume, settings=SegmentSettings(), device=torch.device("cpu"))
     clock.append(time.perf_counter())
+    least = [min(threshold, LEAST_CANDIDATE_SCORE) for threshold in model.thresholds]
     for _ in range(2):  # the first time compiles
-        picks = find_candidates(grid, voxel_angstrom=tomogram.voxel_angstrom, thresholds=model.thresholds)
+        picks = find_candidates(grid, voxel_angstrom=tomogram.voxel_angstrom, thresholds=least)
         clock.append(time.perf_counter())
     read, equal, network, _, localise = (end - begin for begin, end in itertools.pairwise(clock))
     seconds = {"read": read, "equalise": equal, "network": network, "localise": localise}

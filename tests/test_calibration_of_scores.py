@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from kaggle_cryoet.models.calibration import Calibration
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.calibration import LEAST_DOUBT, Calibration
 from kaggle_cryoet.models.odds import logistic, logit
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picks import Picks
@@ -39,10 +40,15 @@ def test_a_calibration_survives_a_file() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_calibration_of_what_is_not_finite_is_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(InputError, match="all finite"):
         Calibration(slope=(1.0,) * SIX, offset=(0.0,) * (SIX - 1) + (value,))
-    with pytest.raises(ValueError, match="6 finite slopes"):
+
+
+def test_a_calibration_needs_a_pair_for_each_type_and_no_slope_that_is_negative() -> None:
+    with pytest.raises(InputError, match="6 slopes"):
         Calibration(slope=(1.0,) * 5, offset=(0.0,) * 5)
+    with pytest.raises(InputError, match="none negative"):
+        Calibration(slope=(1.0,) * 5 + (-0.1,), offset=(0.0,) * 6)
 
 
 def examples(seed: int, *, count: int, slope: float, offset: float) -> tuple[Picks, Picks]:
@@ -69,7 +75,7 @@ def test_the_fit_over_runs_is_that_of_a_general_minimiser() -> None:
     calibration = fit_calibration(
         {name: found for name, (found, _) in runs.items()}, {name: truth for name, (_, truth) in runs.items()}
     )
-    evidence = np.concatenate([logit(found.score, 1e-6) for found, _ in runs.values()])
+    evidence = np.concatenate([logit(found.score, LEAST_DOUBT) for found, _ in runs.values()])
     hit = np.concatenate(
         [
             np.isin(found.position_zyx_angstrom[:, 0] + 20.0, truth.position_zyx_angstrom[:, 0])
@@ -91,3 +97,14 @@ def test_a_type_without_a_hit_becomes_unlikely() -> None:
     nothing = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
     calibration = fit_calibration({"run": found}, {"run": nothing})
     assert calibration.probability(found.score, found.label).max() < 0.1
+
+
+def test_scores_that_mislead_count_for_nothing() -> None:
+    score = np.linspace(0.1, 0.9, 101)
+    position = np.arange(101)[:, None] * np.array([500.0, 0.0, 0.0])
+    found = Picks(position_zyx_angstrom=position, label=np.full(101, 2), score=score)
+    hit = score < 0.3
+    truth = Picks(position_zyx_angstrom=position[hit], label=np.full(hit.sum(), 2))
+    calibration = fit_calibration({"run": found}, {"run": truth})
+    assert calibration.slope[2] == 0
+    np.testing.assert_allclose(calibration.probability(score, found.label), hit.mean(), atol=0.02)

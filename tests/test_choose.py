@@ -44,7 +44,7 @@ def expectation(probability: list[float], chosen: tuple[int, ...], number: float
 def test_no_other_set_of_candidates_is_expected_to_score_better(seed: int) -> None:
     rng = np.random.default_rng(seed)
     probability = rng.random(9) ** rng.uniform(0.5, 6)
-    number = float(rng.uniform(0, 6))
+    number = float(rng.uniform(0.6, 6))
     expected = np.full(len(PARTICLES), number)
     found = best_expected(candidates([2] * 9, probability.tolist()), probability, expected)
     picked = tuple(np.flatnonzero(np.isin(probability, found.score)).tolist())
@@ -63,11 +63,23 @@ def test_where_little_is_likely_less_likely_candidates_are_picked() -> None:
     doubtful = [0.05] * 10
     clear = np.array([0.99] * 10 + doubtful)
     dim = np.array([0.3] * 10 + doubtful)
-    expected = np.zeros(6)
+    expected = np.full(6, 2.0)
     assert len(best_expected(candidates([4] * 20, clear.tolist()), clear, expected)) == 10
     assert len(best_expected(candidates([4] * 20, dim.tolist()), dim, expected)) == 20
     expected[4] = 40.0  # so that most are missed whatever is picked
     assert len(best_expected(candidates([4] * 20, clear.tolist()), clear, expected)) == 20
+
+
+@pytest.mark.parametrize("junk", [300, 3000, 30_000])
+def test_many_unlikely_candidates_do_not_drown_a_few_sure_ones(junk: int) -> None:
+    probability = np.concatenate([np.full(40, 0.98), np.random.default_rng(3).uniform(0.01, 0.1, junk)])
+    found = best_expected(candidates([0] * len(probability), probability.tolist()), probability, np.full(6, 20.0))
+    assert (found.score == 0.98).sum() == 40
+    assert len(found) <= 17 * 40
+
+
+def test_what_cannot_be_is_not_picked() -> None:
+    assert len(best_expected(candidates([1, 2], [0.3, 0.4]), np.zeros(2), np.full(6, 5.0))) == 0
 
 
 def test_no_candidates_are_no_picks() -> None:

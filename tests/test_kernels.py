@@ -105,7 +105,7 @@ def test_predict_picks_the_test_tomograms_with_the_attached_weights(
     done = run(script)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "installed from kaggle-cryoet" in done.stdout
-    assert f"weights: {root / 'input' / weights} --branch unet" in done.stdout
+    assert f"weights: {root / 'input' / weights} --branch unet\n" in done.stdout
     assert "NO GPU IS ATTACHED" in done.stdout
     assert set(read_submission(root / "working" / "submission.csv")) == {run.name for run in find_runs(labelled_runs)}
     assert [path.name for path in (root / "working").iterdir()] == ["submission.csv"]

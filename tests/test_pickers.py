@@ -24,7 +24,7 @@ from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking import pickers
 from kaggle_cryoet.picking.branches import BRANCHES, find_models
-from kaggle_cryoet.picking.choose import best_expected, expected_counts
+from kaggle_cryoet.picking.choose import best_expected, choose, expected_counts
 from kaggle_cryoet.picking.detect import Detections
 from kaggle_cryoet.picking.equalise import equalise
 from kaggle_cryoet.picking.normalise import normalise
@@ -112,11 +112,11 @@ def test_a_model_that_is_calibrated_picks_what_is_expected_to_score_best_unless_
     calibration = Calibration(slope=(2.0,) * 6, offset=(-1.5,) * 6)
     calibrated = replace(HYBRID, calibration=calibration)
     expected = expected_counts(SHAPE, 10.0)
-    likely = pickers.choose(candidates, calibrated, expected)
+    likely = choose(candidates, calibrated, expected)
     best = best_expected(candidates, calibration.probability(score, label), expected)
     np.testing.assert_array_equal(likely.score, best.score)
     for model, strict in ((HYBRID, False), (calibrated, True), (HYBRID, True)):
-        by_thresholds = pickers.choose(candidates, model, expected, strict=strict)
+        by_thresholds = choose(candidates, model, expected, strict=strict)
         np.testing.assert_array_equal(by_thresholds.score, score[score > 0.3])
     assert len(likely) != len(by_thresholds)
 

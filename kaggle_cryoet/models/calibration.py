@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.odds import logistic, logit
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
 
-LEAST_DOUBT = 1e-6
+LEAST_DOUBT = 1e-3
 """Scores count as no nearer to 0 and 1 than this."""
 
 
@@ -22,15 +23,17 @@ class Calibration:
     """
 
     slope: tuple[float, ...]
+    """Of the logarithm of a probability's odds over that of a score's; not negative, as better scores are likelier."""
     offset: tuple[float, ...]
+    """Logarithm of the odds of a candidate whose score is a half."""
 
     def __post_init__(self) -> None:
         """Check that there is a finite pair for each type."""
-        if (
-            not len(self.slope) == len(self.offset) == len(PARTICLES)
-            or not np.isfinite([self.slope, self.offset]).all()
-        ):
-            raise ValueError(f"a calibration needs {len(PARTICLES)} finite slopes and offsets, got {self}")
+        whole = len(self.slope) == len(self.offset) == len(PARTICLES) and np.isfinite([self.slope, self.offset]).all()
+        if not whole or min(self.slope) < 0:
+            raise InputError(
+                f"expected {len(PARTICLES)} slopes, none negative, and as many offsets, all finite, got {self}"
+            )
 
     def probability(self, score: NDArray[np.float64], label: NDArray[np.int64]) -> NDArray[np.float64]:
         """`(n,)` probabilities that candidates are particles of the type they are taken for."""

@@ -54,7 +54,7 @@ class UNetModel:
     provenance: Mapping[str, Any]
     """Data, seeds, commit, time and scores."""
     calibration: Calibration | None = None
-    """How likely candidates are particles, by their scores; None until `train thresholds` fits it."""
+    """How likely candidates are particles, by their scores; None if that was not fitted yet."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +68,7 @@ class YoloModel:
     provenance: Mapping[str, Any]
     """Data, seeds, commit, time and scores."""
     calibration: Calibration | None = None
-    """How likely candidates are particles, by their scores; None until `train thresholds` fits it."""
+    """How likely candidates are particles, by their scores; None if that was not fitted yet."""
 
 
 def save_unet(directory: str | Path, model: UNetModel) -> None:

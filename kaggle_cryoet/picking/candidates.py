@@ -17,7 +17,7 @@ from kaggle_cryoet.picking.segment import ScoreGrid
 from kaggle_cryoet.picks import Picks
 
 LEAST_CANDIDATE_SCORE = 0.05
-"""Candidates below this are not looked at."""
+"""Candidates of a U-Net alone that are below this, and below its thresholds, are not looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,14 +7,38 @@ unlikely ones are worth more, as little is lost by them and much is missed witho
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.metric import BETA
+from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picks import Picks
+
+
+class Decides(Protocol):
+    """What of a model decides which candidates are picks."""
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """One for each particle type."""
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How likely candidates are particles, if that was fitted."""
+
+
+def choose(candidates: Picks, model: Decides, expected: NDArray[np.float64], *, strict: bool = False) -> Picks:
+    """Picks among the candidates of a tomogram, of which so many of each type may be expected, see `expected_counts`.
+
+    They are the best expected ones, or all above the thresholds, if these are asked for or the model is not calibrated.
+    """
+    if strict or model.calibration is None:
+        return above(candidates, model.thresholds)
+    return best_expected(candidates, model.calibration.probability(candidates.score, candidates.label), expected)
 
 
 def expected_counts(shape_zyx: Sequence[int], voxel_angstrom: float) -> NDArray[np.float64]:
@@ -31,8 +55,10 @@ def above(picks: Picks, thresholds: Sequence[float]) -> Picks:
 def best_expected(candidates: Picks, probability: NDArray[np.float64], expected: NDArray[np.float64]) -> Picks:
     """For each type the likeliest candidates, so many of them that F-beta is expected to be best.
 
-    The expected F-beta of `n` picks is `(1 + beta²) hits / (n + beta² particles)`, where `hits` is the sum of their
-    probabilities, and `particles` that of all candidates, or the expected number if it is higher.
+    What may be expected of `n` picks is `(1 + beta²) hits / (n + beta² particles)`, where `hits` is the sum of their
+    probabilities, and `particles` that of all candidates, or the expected number if it is higher. There are no more
+    than `1 + beta²` picks for each particle that is expected or likelier than not: beyond that F-beta would be below a
+    half even if all were found, and the competition pools the false picks of a tomogram with those of all others.
 
     Parameters
     ----------
@@ -49,12 +75,14 @@ def best_expected(candidates: Picks, probability: NDArray[np.float64], expected:
     """
     chosen = np.zeros(len(candidates), dtype=bool)
     for label, number in enumerate(expected):
-        of_type = np.flatnonzero(candidates.label == label)
+        of_type = np.flatnonzero((candidates.label == label) & (probability > 0))
         if not len(of_type):
             continue
         likeliest = of_type[np.argsort(-probability[of_type], kind="stable")]
         hits = np.cumsum(probability[likeliest])
         picked = np.arange(1, len(likeliest) + 1)
         fbeta = (1 + BETA**2) * hits / (picked + BETA**2 * max(hits[-1], number))
-        chosen[likeliest[: np.argmax(fbeta) + 1]] = True
+        likely = np.count_nonzero(probability[likeliest] > 0.5)
+        most = math.ceil((1 + BETA**2) * max(number, likely))
+        chosen[likeliest[: min(int(np.argmax(fbeta)) + 1, most)]] = True
     return candidates.select(chosen)

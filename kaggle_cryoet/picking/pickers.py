@@ -17,7 +17,7 @@ from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.associate import associate
 from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER, find_models
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE, find_candidates
-from kaggle_cryoet.picking.choose import above, best_expected, expected_counts
+from kaggle_cryoet.picking.choose import choose, expected_counts
 from kaggle_cryoet.picking.detect import Detections, detect, prepare
 from kaggle_cryoet.picking.equalise import Shown, show
 from kaggle_cryoet.picking.fuse import Candidates, join, rank, suppress_each_type
@@ -151,22 +151,6 @@ class HybridPicker:
         candidates = propose(self.unet, self.yolo, seen, voxel_angstrom, settings)
         ranked = rank(candidates, self.model, settings.suppression_radius)
         return choose(ranked, self.model, expected_counts(shape_zyx, voxel_angstrom), strict=settings.strict)
-
-
-def choose(
-    candidates: Picks,
-    model: UNetModel | YoloModel | HybridModel,
-    expected: NDArray[np.float64],
-    *,
-    strict: bool = False,
-) -> Picks:
-    """Picks among the candidates of a tomogram, of which so many of each type may be expected, see `expected_counts`.
-
-    They are the best expected ones, or all above the thresholds, if these are asked for or the model is not calibrated.
-    """
-    if strict or model.calibration is None:
-        return above(candidates, model.thresholds)
-    return best_expected(candidates, model.calibration.probability(candidates.score, candidates.label), expected)
 
 
 def propose(

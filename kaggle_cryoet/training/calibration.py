@@ -31,13 +31,18 @@ def fit_calibration(candidates: Mapping[str, Picks], truth: Mapping[str, Picks])
     score = np.concatenate([candidates[run].score for run in truth])
     label = np.concatenate([candidates[run].label for run in truth])
     hit = np.concatenate([find_hits(candidates[run], reference) for run, reference in truth.items()])
-    evidence = logit(score, LEAST_DOUBT)[:, None]
-    fitted = [
-        fit_logistic(evidence[label == kind], hit[label == kind], PRIOR, PRIOR_STRENGTH).tolist()
-        for kind in range(len(PARTICLES))
-    ]
+    evidence = logit(score, LEAST_DOUBT)
+    fitted = [_fit(evidence[label == kind], hit[label == kind]) for kind in range(len(PARTICLES))]
     slope, offset = zip(*fitted, strict=True)
     return Calibration(slope=slope, offset=offset)
+
+
+def _fit(evidence: NDArray[np.float64], hit: NDArray[np.bool_]) -> tuple[float, float]:
+    """Slope and offset; where better scores hit less often, by chance, scores say nothing."""
+    slope, offset = fit_logistic(evidence[:, None], hit, PRIOR, PRIOR_STRENGTH).tolist()
+    if slope < 0:
+        slope, (offset,) = 0.0, fit_logistic(np.empty((len(hit), 0)), hit, PRIOR[1:], PRIOR_STRENGTH).tolist()
+    return slope, offset
 
 
 def find_hits(picks: Picks, truth: Picks) -> NDArray[np.bool_]:

@@ -168,7 +168,7 @@ def fine_tune(
         _publish(output / MODEL_FOLDER, output / MODEL_FOLDER, like=fitted, score=score)
         (output / SCORE_FILE).write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
     else:
-        logger.warning("there was no time to leave tomograms out: thresholds are those of the model at the start")
+        logger.warning("no time to leave tomograms out: thresholds and calibration are those of the model at the start")
     shutil.rmtree(work)
     return FineTuned(model=output / MODEL_FOLDER, score=score, left_out=tuple(candidates))
 

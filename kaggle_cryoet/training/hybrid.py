@@ -17,12 +17,13 @@ from kaggle_cryoet.models.odds import logistic
 from kaggle_cryoet.models.store import load_unet, load_yolo, save_hybrid
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER
-from kaggle_cryoet.picking.choose import expected_counts
+from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
+from kaggle_cryoet.picking.choose import choose, expected_counts
 from kaggle_cryoet.picking.detect import prepare
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.picking.equalise import show
 from kaggle_cryoet.picking.fuse import Candidates, rank, suppress_each_type
-from kaggle_cryoet.picking.pickers import MODELS_NOTE, UNetPicker, YoloPicker, choose, propose
+from kaggle_cryoet.picking.pickers import MODELS_NOTE, UNetPicker, YoloPicker, propose
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training.calibration import find_hits, fit_calibration
@@ -132,7 +133,6 @@ def collect_examples(
         If runs are missing, unlabelled or faulty.
     """
     where = choose_devices(device)[0]
-    least = [settings.fuse.least_unet_score] * len(PARTICLES)
     candidates: dict[str, Candidates] = {}
     by_unet: dict[str, Picks] = {}
     by_yolo: dict[str, Picks] = {}
@@ -145,7 +145,7 @@ def collect_examples(
         shown = show(volume, unet.spectra | yolo.spectra)
         grid, boxes = unet.look(shown, settings, where), yolo.look(shown, settings, where)
         candidates[run.name] = propose(unet, yolo, (grid, boxes), voxel, settings)
-        by_unet[run.name] = unet.propose(grid, voxel, settings, least)
+        by_unet[run.name] = unet.propose(grid, voxel, settings, [LEAST_CANDIDATE_SCORE] * len(PARTICLES))
         by_yolo[run.name] = yolo.propose(boxes, voxel, settings)
         truth[run.name] = labelled.picks
         expected[run.name] = expected_counts(volume.shape, voxel)

@@ -114,6 +114,8 @@ def train_unet(
     epochs_done = 0
     if resume:
         epochs_done = read_checkpoint(checkpoint, network, {"steps": length.steps, "seed": seed})["epoch"] + 1
+    if data.least_equalised < 1 and not settings.equalise:
+        raise InputError("tomograms can go no share of the way to a spectrum in a training that equalises none")
     mapped, streamed = output / "volumes", output / "stream"
     shutil.rmtree(mapped, ignore_errors=True)  # of a training that was killed
     sources, held_out = split_sources(data_directories, validation_directories, data, hold_out=hold_out)
