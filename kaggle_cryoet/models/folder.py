@@ -1,4 +1,4 @@
-"""A model is a folder: `model.json` (what it is, its thresholds, its origin) and `weights.safetensors` (float16).
+"""A model is a folder: `model.json` (what it is, what decides for it, its origin) and `weights.safetensors` (float16).
 
 A record of its training may lie beside them in `training/`. Nothing in a folder is executed when it is read.
 """
