@@ -16,6 +16,13 @@ from kaggle_cryoet.errors import InputError
     "--setting", default="training", show_default=True, help="Distribution of nuisances: training or shifted."
 )
 @click.option(
+    "--difficulty",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="From -1 to 1: more draws from the easier or the harder part of each range.",
+)
+@click.option(
     "--type",
     "tomogram_types",
     multiple=True,
@@ -33,6 +40,7 @@ def simulate(
     shape: tuple[int, int, int],
     seed: int,
     setting: str,
+    difficulty: float,
     tomogram_types: tuple[str, ...],
     maps: tuple[str, ...],
     picks_dir: Path | None,
@@ -48,6 +56,7 @@ def simulate(
         shape_zyx=shape,
         seed=seed,
         setting=setting,
+        difficulty=difficulty,
         tomogram_types=tomogram_types,
         picks=None if picks_dir is None else list(read_truth(picks_dir).values()),
         bead_models=fit_user_maps(dict(_name_and_file(item) for item in maps)) or None,

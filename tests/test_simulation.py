@@ -145,6 +145,7 @@ def test_leftovers_of_a_killed_process_are_no_runs_and_are_cleared(made: Path, t
         ({"runs": 0}, "got 0 runs and seed 7"),
         ({"seed": -1}, "got 2 runs and seed -1"),
         ({"setting": "easy"}, "unknown setting 'easy'; expected one of training, shifted"),
+        ({"difficulty": 1.5}, "expected a difficulty from -1 to 1, got 1.5"),
         ({"tomogram_types": ("raw",)}, "expected one or more of the tomogram types denoised"),
         ({"counts": None, "picks": []}, "expected the picks of one run or more, got none"),
     ],
@@ -165,7 +166,12 @@ def test_a_directory_with_something_else_is_refused_and_left_as_it_was(made: Pat
     with pytest.raises(InputError, match="is a file; expected a directory"):
         make(tmp_path / "notes.txt")
     before = files_in(made)
-    for changes in ({"counts": {"ribosome": 1}}, {"shape_zyx": (44, 56, 72)}, {"setting": "shifted"}):
+    for changes in (
+        {"counts": {"ribosome": 1}},
+        {"shape_zyx": (44, 56, 72)},
+        {"setting": "shifted"},
+        {"difficulty": 0.5},
+    ):
         with pytest.raises(InputError, match="holds run SIM_7_0 of another request; choose an empty directory"):
             make(made, **changes)
     with pytest.raises(InputError, match="another request"):

@@ -11,7 +11,7 @@ from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_of
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation.beads import load_bead_model, render
 from kaggle_cryoet.simulation.lysate import Beads, aggregate, cargo, companions, filament, globules, gold, scattered
-from kaggle_cryoet.simulation.nuisances import TRAINING, Chance, NuisanceRanges, Nuisances, Uniform
+from kaggle_cryoet.simulation.nuisances import HARDER, TRAINING, Chance, NuisanceRanges, Nuisances, Uniform
 from kaggle_cryoet.simulation.placement import Slab
 from kaggle_cryoet.simulation.population import HABITS, Population, beads_of, draw_counts
 from kaggle_cryoet.simulation.specimen import Specimen, draw_specimen
@@ -222,6 +222,27 @@ def test_a_tomogram_of_a_set_depends_on_its_seed_and_number_alone() -> None:
     assert ranges.draw_of_set(5, 13) == ranges.draw_of_set(5, 13)
     assert ranges.draw_of_set(5, 13) != ranges.draw_of_set(5, 3)
     assert ranges.draw_of_set(5, 13) != ranges.draw_of_set(6, 13)
+
+
+def test_difficulty_moves_draws_within_their_ranges_as_its_formula_says() -> None:
+    ranges = NuisanceRanges()
+    sets = {
+        difficulty: [ranges.draw_of_set(5, number, difficulty=difficulty) for number in range(400)]
+        for difficulty in (-0.5, 0.0, 1.0)
+    }
+    for item in fields(ranges):
+        distribution = getattr(ranges, item.name)
+        if isinstance(distribution, Chance):
+            continue
+        middle = distribution.at(0.5)
+        for difficulty, drawn in sets.items():
+            values = np.array([getattr(nuisances, item.name) for nuisances in drawn])
+            assert distribution.low <= values.min()
+            assert values.max() <= distribution.high
+            easier = {1: values <= middle, -1: values >= middle}.get(HARDER.get(item.name, 0))
+            expected = 0.5 if easier is None else 1 - 0.5 ** (1 / 4**difficulty)
+            assert np.mean(values <= middle if easier is None else easier) == pytest.approx(expected, abs=0.02)
+    assert set(HARDER) <= {item.name for item in fields(ranges)}
 
 
 def test_virus_like_particles_differ_in_size_and_keep_their_centre_and_mass() -> None:

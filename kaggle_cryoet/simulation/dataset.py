@@ -124,6 +124,7 @@ def simulate(
     shape_zyx: tuple[int, int, int] = CZII_SHAPE_ZYX,
     seed: int = 0,
     setting: str = "training",
+    difficulty: float = 0.0,
     counts: Mapping[str, int] | None = None,
     picks: Sequence[Picks] | None = None,
     bead_models: Mapping[str, BeadModel] | None = None,
@@ -149,6 +150,8 @@ def simulate(
         Run i is drawn from `(seed, i)` alone.
     setting
         `training` or `shifted`: where the nuisances come from.
+    difficulty
+        From -1 to 1: how much more often they come from the harder, or the easier, part of their ranges.
     counts
         Particles of each type per tomogram, by name; drawn like the real ones if not given.
     picks
@@ -177,6 +180,8 @@ def simulate(
         raise InputError(f"expected one run or more and a seed that is not negative, got {runs} runs and seed {seed}")
     if setting not in NUISANCE_RANGES:
         raise InputError(f"unknown setting {setting!r}; expected one of {', '.join(NUISANCE_RANGES)}")
+    if not -1 <= difficulty <= 1:
+        raise InputError(f"expected a difficulty from -1 to 1, got {difficulty}")
     for name in [*(counts or {}), *(bead_models or {})]:
         if name not in PARTICLE_NAMES:
             raise InputError(f"unknown particle {name!r}; expected one of {', '.join(PARTICLE_NAMES)}")
@@ -192,6 +197,7 @@ def simulate(
         "seed": seed,
         "shape_zyx": list(shape_zyx),
         "setting": setting,
+        "difficulty": difficulty,
         "counts": dict(counts) if counts is not None else None,
         "picks": [_digest_of_picks(item) for item in picks] if picks is not None else None,
         "bead_models": {name: _digest_of_beads(model) for name, model in (bead_models or {}).items()},
@@ -205,7 +211,7 @@ def simulate(
             names[number],
             seed=(seed, number),
             shape_zyx=shape_zyx,
-            nuisances=NUISANCE_RANGES[setting].draw_of_set(seed, number),
+            nuisances=NUISANCE_RANGES[setting].draw_of_set(seed, number, difficulty=difficulty),
             counts=counts,
             picks=None if picks is None else picks[number % len(picks)],
             bead_models=bead_models,

@@ -14,6 +14,29 @@ from kaggle_cryoet.errors import InputError
 
 STRATA = 10
 """So many consecutive tomograms of a set cover each range evenly."""
+HARDER = {
+    "ice_thickness_angstrom": 1,
+    "lysate_per_cubic_micrometre": 1,
+    "distractors_per_cubic_micrometre": 1,
+    "aggregates_per_cubic_micrometre": 1,
+    "vesicles_per_cubic_micrometre": 1,
+    "contaminations_per_square_micrometre": 1,
+    "defocus_angstrom": 1,
+    "low_frequency_restoration": -1,
+    "envelope_angstrom_squared": 1,
+    "damping_angstrom_squared_per_degree": 1,
+    "alignment_error_angstrom": 1,
+    "tilt_range_degree": -1,
+    "dropped_tilts": 1,
+    "signal_per_noise": -1,
+    "raw_noise": 1,
+    "wedge_filled": -1,
+    "softness_per_voxel": -1,
+    "cutoff_per_voxel": -1,
+    "coring": 1,
+    "fixed_pattern": 1,
+}
+"""Nuisances that make particles harder to find, and whether high values (1) or low ones (-1) do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,17 +226,33 @@ class NuisanceRanges:
         """One tomogram's nuisances, independent of any other's."""
         return self._at(rng.random(len(fields(self))))
 
-    def draw_of_set(self, seed: int, number: int) -> Nuisances:
-        """Nuisances of tomogram `number` of a set, from `(seed, number)` alone.
+    def draw_of_set(self, seed: int, number: int, *, difficulty: float = 0.0) -> Nuisances:
+        """Nuisances of tomogram `number` of a set, from its arguments alone.
 
         Any `STRATA` tomograms from a multiple of `STRATA` on are a Latin hypercube: of each nuisance they hold one
         value from each of `STRATA` equally likely parts of its range, so that a small set covers all ranges evenly.
         Source: McKay, Beckman and Conover, Technometrics 21 (1979).
+
+        Parameters
+        ----------
+        seed, number
+            Source of all chance.
+        difficulty
+            From -1 to 1. The ranges stay; within them, the share of draws of a nuisance in `HARDER` that are easier
+            than a share x of its range is 1 - (1 - x)^(1 / 4^difficulty), which is x at 0.
         """
         block, place = divmod(number, STRATA)
         rng = np.random.default_rng((seed, block, STRATA))
         stratum = rng.permuted(np.tile(np.arange(STRATA), (len(fields(self)), 1)), axis=1)  # (nuisance, place)
-        return self._at((stratum[:, place] + rng.random(stratum.shape)[:, place]) / STRATA)
+        share = (stratum[:, place] + rng.random(stratum.shape)[:, place]) / STRATA
+        if difficulty:
+            exponent = 4**difficulty
+            for index, item in enumerate(fields(self)):
+                if HARDER.get(item.name) == 1:
+                    share[index] = 1 - (1 - share[index]) ** exponent
+                elif HARDER.get(item.name) == -1:
+                    share[index] **= exponent
+        return self._at(share)
 
     def _at(self, share: NDArray[np.float64]) -> Nuisances:
         """The nuisances at `(n,)` shares, field by field in their order."""

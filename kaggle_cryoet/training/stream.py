@@ -41,6 +41,8 @@ class StreamSettings:
     """How many of them are new in each epoch."""
     setting: str = "training"
     """Of the simulator."""
+    difficulty: float = 0.0
+    """Of the simulator."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -155,4 +157,11 @@ def _stay_back() -> None:
 def _simulate(folder: Path, seed: int, settings: StreamSettings) -> None:
     from kaggle_cryoet.simulation.dataset import simulate
 
-    simulate(folder, runs=1, shape_zyx=settings.shape_zyx, seed=seed, setting=settings.setting)
+    simulate(
+        folder,
+        runs=1,
+        shape_zyx=settings.shape_zyx,
+        seed=seed,
+        setting=settings.setting,
+        difficulty=settings.difficulty,
+    )
