@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kaggle_cryoet.jobs import SHIPPED_WEIGHTS, UNET_FOLDER, dry_run
-from kaggle_cryoet.models.store import load_unet
+from kaggle_cryoet.models.store import load_hybrid, load_unet, load_yolo
 from kaggle_cryoet.simulation.dataset import simulate
 
 NEVER_TRAINED_ON = 990_001
@@ -17,6 +18,17 @@ def test_the_shipped_model_says_where_it_comes_from() -> None:
         assert training["training_runs"]
         assert not set(training["training_runs"]) & set(training["validation_runs"])
         assert not any(f"_{NEVER_TRAINED_ON}_" in run for run in training["training_runs"])
+
+
+def test_every_shipped_model_knows_how_likely_its_candidates_are() -> None:
+    for model in (
+        load_unet(SHIPPED_WEIGHTS / "unet3d"),
+        load_yolo(SHIPPED_WEIGHTS / "yolo11"),
+        load_hybrid(SHIPPED_WEIGHTS / "hybrid"),
+    ):
+        assert model.calibration is not None
+        probability = model.calibration.probability(np.full(6, 0.999), np.arange(6))
+        assert np.all(probability > model.calibration.probability(np.full(6, 0.05), np.arange(6)))
 
 
 @pytest.mark.slow
