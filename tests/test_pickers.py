@@ -21,7 +21,7 @@ from kaggle_cryoet.models.hybrid import FEATURES, HybridModel
 from kaggle_cryoet.models.spectrum import SHELLS
 from kaggle_cryoet.models.store import YoloModel, load_unet, load_yolo, save_hybrid, save_unet, save_yolo
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
-from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
 from kaggle_cryoet.picking import pickers
 from kaggle_cryoet.picking.branches import BRANCHES, find_models
 from kaggle_cryoet.picking.choose import best_expected, choose, expected_counts
@@ -103,6 +103,25 @@ def test_a_hybrid_that_was_fitted_with_other_weights_says_so(weights: Path, capl
     with caplog.at_level(logging.WARNING):
         load_pickers("hybrid", weights)
     assert "fitted with another yolo11" in caplog.text
+
+
+@pytest.mark.parametrize(("branch", "folder"), [("unet", "unet3d"), ("yolo", "yolo11"), ("hybrid", "hybrid")])
+def test_the_model_that_decides_says_so_if_it_is_not_calibrated(
+    weights: Path, branch: str, folder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    description = weights / folder / DESCRIPTION_FILE
+    content = json.loads(description.read_text(encoding="utf8"))
+    for calibration in ({name: [1.0, 0.0] for name in PARTICLE_NAMES}, None):
+        description.write_text(json.dumps({**content, "calibration": calibration}), encoding="utf8")
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            load_pickers(branch, weights)
+        expected = (
+            []
+            if calibration
+            else [f"{weights / folder} has no calibration: what is above its thresholds is picked; fit them anew"]
+        )
+        assert caplog.messages == expected
 
 
 def test_a_model_that_is_calibrated_picks_what_is_expected_to_score_best_unless_thresholds_are_asked_for() -> None:

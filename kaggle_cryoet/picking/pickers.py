@@ -17,7 +17,7 @@ from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.associate import associate
 from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER, find_models
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE, find_candidates
-from kaggle_cryoet.picking.choose import choose, expected_counts
+from kaggle_cryoet.picking.choose import Decides, choose, expected_counts
 from kaggle_cryoet.picking.detect import Detections, detect, prepare
 from kaggle_cryoet.picking.equalise import Shown, show
 from kaggle_cryoet.picking.fuse import Candidates, join, rank, suppress_each_type
@@ -189,17 +189,27 @@ def load_pickers(branch: str, weights: Path) -> Mapping[str, Picker]:
     """
     folders = find_models(branch, weights)
     if branch == "unet":
-        return {branch: UNetPicker(model=load_unet(folders[UNET_FOLDER]))}
+        unet = UNetPicker(model=load_unet(folders[UNET_FOLDER]))
+        _warn_if_not_calibrated(unet.model, folders[UNET_FOLDER])
+        return {branch: unet}
     model = load_yolo(folders[YOLO_FOLDER])
     yolo = YoloPicker(model=replace(model, network=prepare(model.network, torch.device("cpu"))))
     if branch == "yolo":
+        _warn_if_not_calibrated(model, folders[YOLO_FOLDER])
         return {branch: yolo}
     unet = UNetPicker(model=load_unet(folders[UNET_FOLDER]))
     hybrid = load_hybrid(folders[HYBRID_FOLDER])
+    _warn_if_not_calibrated(hybrid, folders[HYBRID_FOLDER])
     for name, digest in hybrid.provenance.get(MODELS_NOTE, {}).items():
         if name in folders and weights_digest(folders[name]) != digest:
             logger.warning("%s was fitted with another %s; fit it anew", folders[HYBRID_FOLDER], name)
     return {branch: HybridPicker(unet=unet, yolo=yolo, model=hybrid), "unet": unet, "yolo": yolo}
+
+
+def _warn_if_not_calibrated(model: Decides, folder: Path) -> None:
+    """Say so if a model knows thresholds alone."""
+    if model.calibration is None:
+        logger.warning("%s has no calibration: what is above its thresholds is picked; fit them anew", folder)
 
 
 def pick_tomogram(
