@@ -16,6 +16,7 @@ from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings, build_une
 from kaggle_cryoet.training import finetune, side_by_side
 from kaggle_cryoet.training.crops import CropSettings, find_labelled_runs, load_labelled_volume
 from kaggle_cryoet.training.finetune import FineTuneSettings, fine_tune
+from kaggle_cryoet.training.module import UNetModule
 from kaggle_cryoet.training.rehearsal import seconds_per_step
 from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
 from kaggle_cryoet.training.unet import TrainingLength
@@ -116,6 +117,29 @@ def test_an_interrupted_fine_tuning_goes_on_and_ends_as_an_unbroken_one(
     np.testing.assert_allclose(one.thresholds, other.thresholds)
     for name, value in one.network.state_dict().items():
         torch.testing.assert_close(value, other.network.state_dict()[name])
+
+
+def test_a_training_that_was_interrupted_after_its_first_epoch_is_gone_on_with(
+    labelled_runs: Path, tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = tune(labelled_runs, tmp_path / "unbroken", start, 600)
+    genuine = UNetModule.training_step
+
+    def interrupted(module: UNetModule, batch: tuple[torch.Tensor, torch.Tensor], batch_index: int) -> torch.Tensor:
+        if module.current_epoch == 1:
+            raise KeyboardInterrupt
+        return genuine(module, batch, batch_index)
+
+    monkeypatch.setattr(UNetModule, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(labelled_runs, tmp_path / "tuned", start, 600)
+    monkeypatch.setattr(UNetModule, "training_step", genuine)
+    assert load_unet(tmp_path / "tuned" / "trainings" / "all" / "unet3d").provenance["epochs"] == 1
+    result = tune(labelled_runs, tmp_path / "tuned", start, 600)
+    model = load_unet(result.model)
+    assert model.provenance["epochs"] == FEW.epochs
+    for name, value in model.network.state_dict().items():
+        torch.testing.assert_close(value, load_unet(unbroken.model).network.state_dict()[name])
 
 
 def test_a_training_is_not_begun_that_would_not_end_in_time_but_the_first_always_is(
