@@ -232,6 +232,13 @@ def test_runs_of_several_folders_come_one_after_the_other(tmp_path):
     assert names == ["SIM_1", "TS_1"]
 
 
+def test_runs_of_the_same_name_in_two_folders_are_an_input_error(tmp_path):
+    for folder in ("one", "other"):
+        write_run(tmp_path / folder, "SIM_1")
+    with pytest.raises(InputError, match="runs need different names, got twice: SIM_1"):
+        find_labelled_runs([tmp_path / "one", tmp_path / "other"])
+
+
 def test_runs_without_picks_or_with_picks_outside_are_an_input_error(tmp_path):
     write_run(tmp_path, "bare", with_picks=False)
     with pytest.raises(InputError, match="without picks cannot be trained on: bare"):

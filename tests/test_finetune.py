@@ -87,7 +87,7 @@ def test_without_time_for_more_there_is_a_network_of_all_tomograms_with_the_thre
 ) -> None:
     result = tune(labelled_runs, tmp_path / "tuned", start, 0.001)
     assert result.score is None
-    assert "no time to leave tomograms out" in caplog.text
+    assert "no time to leave tomograms out: thresholds are those of the model at the start" in caplog.text
     model = load_unet(result.model)
     assert (model.thresholds, model.calibration) == (THRESHOLDS, CALIBRATION)
     before = load_unet(start).network.state_dict()
@@ -170,10 +170,22 @@ def test_a_training_is_not_begun_that_would_not_end_in_time_but_the_first_always
     assert trained == ["first", "first", "second"]
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0.0, "must be positive"), (-1.0, "must be positive")])
-def test_a_time_limit_must_be_positive(labelled_runs: Path, tmp_path: Path, seconds: float, words: str) -> None:
-    with pytest.raises(InputError, match=words):
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_time_limit_must_be_positive_and_finite(labelled_runs: Path, tmp_path: Path, seconds: float) -> None:
+    with pytest.raises(InputError, match="must be positive and finite"):
         fine_tune([labelled_runs], tmp_path / "tuned", time_limit_seconds=seconds)
+
+
+def test_an_output_that_is_a_file_or_a_broken_plan_is_an_input_error(
+    labelled_runs: Path, tmp_path: Path, start: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file/trainings/plan.json: cannot be written"):
+        tune(labelled_runs, tmp_path / "file", start, 600)
+    (tmp_path / "tuned" / "trainings").mkdir(parents=True)
+    (tmp_path / "tuned" / "trainings" / "plan.json").write_text('{"folds": 2')
+    with pytest.raises(InputError, match="not the plan of a fine-tuning"):
+        tune(labelled_runs, tmp_path / "tuned", start, 600)
 
 
 def test_one_tomogram_is_too_few(labelled_runs: Path, tmp_path: Path) -> None:

@@ -34,6 +34,14 @@ def test_fields_at_any_depth_are_changed_and_no_others(recipe: Recipe) -> None:
     assert override(recipe, []) == recipe
 
 
+def test_fields_that_are_empty_take_text(recipe: Recipe) -> None:
+    changed = override(recipe, ["data.fold=TS_5_4", "data.hard_negatives=12"])
+    assert (changed.data.fold, changed.data.hard_negatives) == ("TS_5_4", "12")
+    assert override(changed, ["data.fold=null"]).data.fold is None
+    with pytest.raises(InputError, match=r"StreamSettings \| None, got 'yes'"):
+        override(recipe, ["data.stream=yes"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -46,6 +54,11 @@ def test_fields_at_any_depth_are_changed_and_no_others(recipe: Recipe) -> None:
         ("length.epochs=true", "expected a value like 20"),
         ("training.loss.name=hinge", "unknown loss"),
         ("crops.scale=0.7", "less than a half"),
+        ("crops.scale=NaN", "expected a value like 0.04"),
+        ("crops.shape_zyx=[96, 96]", r"expected a value like \(96, 96, 96\), got '\[96, 96\]'"),
+        ('crops.shape_zyx=[96, "a", 96]', "expected a value like"),
+        ("data.tomogram_types=[1]", "expected a value like"),
+        ("data.tomogram_types=denoised", "expected a value like"),
     ],
 )
 def test_what_cannot_be_set_is_an_input_error(recipe: Recipe, change: str, message: str) -> None:

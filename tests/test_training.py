@@ -206,6 +206,17 @@ def test_a_training_starts_from_the_weights_of_a_model(data, tmp_path):
     assert load_unet(second).provenance["started_from"] == load_unet(first).provenance
 
 
+def test_a_training_that_goes_on_remembers_what_it_started_from(data, tmp_path, monkeypatch):
+    first = train(data, tmp_path / "first", seed=1)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "second", start_from=first)
+    second = load_unet(train(data, tmp_path / "second", resume=True))
+    assert second.provenance["epochs"] == TWO_EPOCHS.epochs
+    assert second.provenance["started_from"] == load_unet(first).provenance
+
+
 def test_a_training_keeps_the_spectrum_that_its_start_knows(data, tmp_path):
     first = train(data, tmp_path / "first", seed=1, length=replace(TWO_EPOCHS, epochs=1))
     known = load_unet(first).settings.spectrum
@@ -345,6 +356,11 @@ def test_a_checkpoint_must_be_whole_and_of_the_same_training(data, tmp_path):
         train(data, tmp_path, length=replace(TWO_EPOCHS, epochs=1), seed=4, resume=True)
     with pytest.raises(InputError, match="another network"):
         train(data, tmp_path, preset="host", resume=True)
+    one = {"length": replace(TWO_EPOCHS, epochs=1), "seed": 3, "resume": True}
+    with pytest.raises(InputError, match=r"but crops\.scale, data\.tomogram_types changed"):
+        train(data, tmp_path, crops=replace(CROPS, scale=0.1), data=DataSettings(tomogram_types=("wbp",)), **one)
+    with pytest.raises(InputError, match="but training_runs changed"):
+        train(data, tmp_path, validation_directories=[write_runs(tmp_path / "more", ["d"], seed=5)], **one)
     path = tmp_path / "checkpoints" / "last.ckpt"
     whole = path.read_bytes()
     for broken in (whole[: len(whole) // 2], b"", b"no checkpoint"):

@@ -7,7 +7,14 @@ from pathlib import Path
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.training.hard_negatives import with_hard_places
 from kaggle_cryoet.training.stream import StreamSettings
-from kaggle_cryoet.training.volumes import LabelledVolume, Source, find_sources, load_labelled_volume, load_volumes
+from kaggle_cryoet.training.volumes import (
+    LabelledVolume,
+    Source,
+    check_names,
+    find_sources,
+    load_labelled_volume,
+    load_volumes,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +67,7 @@ def split_sources(
     shared = {_identity(source) for source in sources} & {_identity(source) for source in held_out}
     if shared:
         raise InputError(f"{len(shared)} runs are both trained on and validated on, one is that of {min(shared)}")
-    names = [source.run.name for source in held_out]
-    if len(set(names)) < len(names):
-        raise InputError(f"runs to validate on need different names, got {', '.join(names)}")
+    check_names([source.run for source in held_out])
     return sources, held_out
 
 

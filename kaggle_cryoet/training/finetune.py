@@ -10,9 +10,10 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,25 +124,25 @@ def fine_tune(
     Raises
     ------
     InputError
-        If the data cannot be trained on, there is no model to start from, or the time limit is not positive.
+        If the data cannot be trained on, there is no model to start from, the time limit is not positive and finite, or
+        the output cannot be written.
     """
     began = time.monotonic()
-    if not time_limit_seconds > 0:
-        raise InputError(f"the time limit must be positive, got {time_limit_seconds} s")
+    if not 0 < time_limit_seconds < math.inf:
+        raise InputError(f"the time limit must be positive and finite, got {time_limit_seconds} s")
     output, crops, settings = Path(output), crops or CropSettings(), settings or FineTuneSettings()
     runs = find_labelled_runs([Path(directory) for directory in data_directories])
-    if len(runs) < 2 or len({run.name for run in runs}) < len(runs):
-        raise InputError(f"expected two labelled runs or more, of different names, got {[run.name for run in runs]}")
+    if len(runs) < 2:
+        raise InputError(f"expected two labelled runs or more, got {', '.join(run.name for run in runs)}")
     start = None if start_from is None else load_unet(start_from)
     how = training_preset(preset).training
     devices = choose_devices(device)
     work = output / "trainings"
-    work.mkdir(parents=True, exist_ok=True)
     plan = _read_plan(work / PLAN_FILE)
     if plan is None:
         spectrum = start.settings.spectrum if how.equalise and start is not None else ()
         plan = _make_plan(runs, spectrum, time_limit_seconds, devices, preset, crops, settings)
-        (work / PLAN_FILE).write_text(json.dumps(asdict(plan)) + "\n", encoding="utf8")
+        _write_json(work / PLAN_FILE, asdict(plan))
     trainings = _trainings(runs, plan, work, preset, start_from, crops, settings, seed)
     by_name = {run.name: run for run in runs}
     candidates: dict[str, Picks] = {}
@@ -166,9 +167,10 @@ def fine_tune(
             calibration=fit_calibration(candidates, truth),
         )
         _publish(output / MODEL_FOLDER, output / MODEL_FOLDER, like=fitted, score=score)
-        (output / SCORE_FILE).write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
+        _write_json(output / SCORE_FILE, score.to_json_dict())
     else:
-        logger.warning("no time to leave tomograms out: thresholds and calibration are those of the model at the start")
+        decides = "a half for lack of anything better" if start is None else "those of the model at the start"
+        logger.warning("no time to leave tomograms out: thresholds are %s", decides)
     shutil.rmtree(work)
     return FineTuned(model=output / MODEL_FOLDER, score=score, left_out=tuple(candidates))
 
@@ -242,7 +244,23 @@ def _make_plan(
 
 def _read_plan(path: Path) -> Plan | None:
     """The plan of an interrupted fine-tuning; None if there is none."""
-    return Plan(**json.loads(path.read_text(encoding="utf8"))) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return Plan(**json.loads(path.read_text(encoding="utf8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not the plan of a fine-tuning ({error}); remove its folder to begin anew") from error
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file that is there as a whole or not at all, and the folder it lies in."""
+    unfinished = path.with_name(f".{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error})") from error
 
 
 def _truth(run: RunLocation) -> Picks:

@@ -1,7 +1,11 @@
 """Settings changed by name: `training.loss.name=focal`, `crops.rotation_degrees=5`."""
 
+import contextlib
 import dataclasses
 import json
+import math
+import types
+import typing
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -33,20 +37,38 @@ def _with(settings: Any, path: Sequence[str], text: str, change: str) -> Any:
         expected = f"expected one of {', '.join(names)}" if names else "it has no fields"
         raise InputError(f"{change!r}: there is no {path[0]!r}; {expected}")
     present = getattr(settings, path[0])
-    value = _with(present, path[1:], text, change) if len(path) > 1 else _read(present, text, change)
+    if len(path) > 1:
+        value = _with(present, path[1:], text, change)
+    else:
+        value = _read(typing.get_type_hints(type(settings))[path[0]], present, text, change)
     return dataclasses.replace(settings, **{path[0]: value})
 
 
-def _read(present: object, text: str, change: str) -> object:
-    """A value of the type of the present one."""
-    try:
-        value = text if isinstance(present, str) else json.loads(text)
-    except json.JSONDecodeError:
-        value = text
-    if isinstance(present, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(present, tuple) and isinstance(value, list):
-        return tuple(value)
-    if dataclasses.is_dataclass(present) or type(value) is not type(present):
-        raise InputError(f"{change!r}: expected a value like {present!r}, got {text!r}")
-    return value
+def _read(hint: Any, present: object, text: str, change: str) -> object:
+    """A value of the type of a field: what the text says as JSON, or the text."""
+    readings: list[object] = [text]
+    with contextlib.suppress(json.JSONDecodeError):
+        readings.insert(0, json.loads(text))
+    for value in readings:
+        with contextlib.suppress(TypeError, ValueError):
+            return _convert(value, hint)
+    expected = f"a value like {present!r}" if present is not None else str(hint)
+    raise InputError(f"{change!r}: expected {expected}, got {text!r}")
+
+
+def _convert(value: object, hint: Any) -> object:
+    """The value as what a type asks for; raises TypeError or ValueError if it is something else."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for part in parts:
+            with contextlib.suppress(TypeError, ValueError):
+                return _convert(value, part)
+    elif origin is tuple and isinstance(value, list):
+        of_items = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        return tuple(_convert(item, of_item) for item, of_item in zip(value, of_items, strict=True))
+    elif hint is float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    elif type(value) is (str if origin is typing.Literal else hint):
+        return value
+    raise TypeError

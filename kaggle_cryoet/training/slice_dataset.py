@@ -20,6 +20,7 @@ from kaggle_cryoet.training.slice_folder import IMAGES, LABELS, PARTS, REQUEST_F
 from kaggle_cryoet.training.volumes import (
     MOST_FOR_SPECTRUM,
     LabelledVolume,
+    check_names,
     evenly,
     find_labelled_runs,
     load_labelled_volume,
@@ -108,10 +109,7 @@ def _split(data: Sequence[str | Path], validation: Sequence[str | Path]) -> list
     if not validation:
         runs = [run for run in runs if run not in held_out]
     pairs = [*((run, PARTS[0]) for run in runs), *((run, PARTS[1]) for run in held_out)]
-    names = [run.name for run, _ in pairs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"runs need different names, got twice: {', '.join(twice[:3])}")
+    check_names([run for run, _ in pairs])
     return pairs
 
 

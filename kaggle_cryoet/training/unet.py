@@ -1,12 +1,13 @@
 """Train a 3D U-Net on labelled tomograms, from nothing or from a model folder, and go on where it stopped."""
 
 import functools
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -92,7 +93,8 @@ def train_unet(
     Raises
     ------
     InputError
-        If the data cannot be trained on, or there is nothing to resume or to start from.
+        If the data cannot be trained on, there is nothing to resume or to start from, or what is resumed began with
+        other tomograms or settings.
     """
     output = Path(output)
     length = length or TrainingLength()
@@ -119,8 +121,8 @@ def train_unet(
     mapped, streamed = output / "volumes", output / "stream"
     shutil.rmtree(mapped, ignore_errors=True)  # of a training that was killed
     sources, held_out = split_sources(data_directories, validation_directories, data, hold_out=hold_out)
+    known = load_unet(output / MODEL_FOLDER) if resume else start
     if settings.equalise:
-        known = load_unet(output / MODEL_FOLDER) if resume else start
         built_from = replace(built_from, spectrum=_spectrum(known, sources))
     training, validation = load_split(sources, held_out, data, spectrum=built_from.spectrum, folder=mapped)
     module = UNetModule(
@@ -152,6 +154,9 @@ def train_unet(
         "data": asdict(data),
         "training": asdict(settings),
     }
+    if resume and known is not None:
+        _check_unchanged(known.provenance, provenance)
+        provenance["started_from"] = known.provenance.get("started_from")
     averaging = RunningAverage(length.ema_decay)
     callbacks: list[Callback] = [
         SaveModel(output / MODEL_FOLDER, averaging, built_from, provenance, length),
@@ -177,6 +182,17 @@ def train_unet(
     finally:
         shutil.rmtree(mapped, ignore_errors=True)
     return output / MODEL_FOLDER
+
+
+def _check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise an `InputError` that names what of a training is not what it began with, but for how much memory it has."""
+    changed = ["training_runs"] if before.get("training_runs") != now["training_runs"] else []
+    for part in ("crops", "data", "training"):
+        found, expected = json.loads(json.dumps(now[part])), before.get(part, {})
+        names = sorted({*found, *expected} - {"memory_gb"})
+        changed += [f"{part}.{name}" for name in names if found.get(name) != expected.get(name)]
+    if changed:
+        raise InputError(f"a training is gone on with as it began, but {', '.join(changed)} changed")
 
 
 def _spectrum(known: UNetModel | None, sources: Sequence[Source]) -> tuple[float, ...]:

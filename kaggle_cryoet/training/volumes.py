@@ -1,5 +1,6 @@
 """Labelled tomograms to train on: where they are, how often each is drawn from, and how they are kept."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,14 +62,23 @@ class Source:
 
 
 def find_labelled_runs(directories: Sequence[Path]) -> list[RunLocation]:
-    """Every run below the directories; each must have picks.
+    """Every run below the directories; each must have picks and a name of its own.
 
     Raises
     ------
     InputError
-        If a run has no picks, or there is no run.
+        If a run has no picks, two are of the same name, or there is no run.
     """
-    return [source.run for source in find_sources(directories)]
+    runs = [source.run for source in find_sources(directories)]
+    check_names(runs)
+    return runs
+
+
+def check_names(runs: Sequence[RunLocation]) -> None:
+    """Raise `InputError` if two runs are of the same name."""
+    twice = sorted(name for name, number in Counter(run.name for run in runs).items() if number > 1)
+    if twice:
+        raise InputError(f"runs need different names, got twice: {', '.join(twice[:3])}")
 
 
 def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str] = ("denoised",)) -> list[Source]:
@@ -85,7 +95,7 @@ def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str
     Raises
     ------
     InputError
-        If a run has no picks, there is no run, or a weight is not positive.
+        If a run has no picks, there is no run, a type after the first is nowhere, or a weight is not positive.
     """
     types = [_split_weight(text) for text in tomogram_types]
     if not types:
@@ -103,6 +113,10 @@ def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str
     unlabelled = [source.run.name for source in sources if source.run.picks_directory is None]
     if unlabelled:
         raise InputError(f"runs without picks cannot be trained on: {', '.join(unlabelled[:5])}")
+    present = {source.run.tomogram_path.stem for source in sources}
+    for name, _ in types[1:]:
+        if name not in present:
+            raise InputError(f"no run has a tomogram of the type {name!r}; there are {', '.join(sorted(present))}")
     return sources
 
 
