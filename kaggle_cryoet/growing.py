@@ -51,10 +51,12 @@ class GrowingSubmission:
     Raises
     ------
     InputError
-        If the csv cannot be written.
+        If the csv cannot be written, or a folder bears its name.
     """
 
     def __init__(self, output: Path, *, runs: Collection[str], key: str, go_on: bool) -> None:
+        if not output.name or output.is_dir():
+            raise InputError(f"{output}: is a folder; expected the name of a csv to write")
         self.output = output
         self.state_path = output.with_name(output.name + ".state.json")
         self.runs = set(runs)
@@ -89,9 +91,20 @@ class GrowingSubmission:
         self._write_state()
 
     def finish(self) -> None:
-        """Take the place of an earlier csv, unless no run was picked; remove the note if none is missing."""
+        """Take the place of an earlier csv, unless no run was picked; remove the note if none is missing.
+
+        Raises
+        ------
+        InputError
+            If it cannot; what was picked is then in `path`.
+        """
         if self._replaces and self.picks:
-            self.path.replace(self.output)
+            try:
+                self.path.replace(self.output)
+            except OSError as error:
+                raise InputError(
+                    f"{self.output}: cannot be replaced ({error}); the picks are in {self.path}"
+                ) from error
         elif self._replaces:
             logger.warning("no tomogram could be picked; %s is left as it was", self.output)
         self._partial.unlink(missing_ok=True)

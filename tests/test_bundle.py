@@ -200,6 +200,15 @@ def test_a_folder_with_other_things_is_not_touched(wheels: Path, model: Path, tm
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
+@pytest.mark.parametrize("manifest", ["{", '{"format": 2, "files": {}}'])
+def test_a_bundle_of_another_form_is_not_overwritten(wheels: Path, model: Path, tmp_path: Path, manifest: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "MANIFEST.json").write_text(manifest, encoding="utf8")
+    with pytest.raises(InputError, match="holds a bundle that is not known"):
+        make_bundle(tmp_path / "out", wheels=wheels, weights=model)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["MANIFEST.json"]
+
+
 def test_wheels_that_are_absent_or_not_those_of_the_lock_are_named(wheels: Path, tmp_path: Path) -> None:
     lock = (wheels / "requirements.txt").read_text()
     (tmp_path / "requirements.txt").write_text(lock)

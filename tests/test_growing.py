@@ -50,6 +50,26 @@ def test_there_is_a_valid_csv_from_the_first_moment_on(tmp_path: Path) -> None:
     assert [(run, len(picks)) for run, picks in read_submission(output).items()] == [("TS_1", 2), ("TS_3", 4)]
 
 
+@pytest.mark.parametrize("name", ["taken", "."])
+def test_a_folder_in_place_of_the_csv_is_an_input_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(InputError, match="is a folder; expected the name of a csv"):
+        begin(tmp_path / name if name == "taken" else Path(name))
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_csv_that_cannot_be_replaced_at_the_end_leaves_the_picks_beside_it(tmp_path: Path) -> None:
+    output = tmp_path / "submission.csv"
+    output.write_text("before")
+    submission = begin(output, go_on=False)
+    submission.add("TS_1", some(3), 1.0)
+    output.unlink()
+    output.mkdir()
+    with pytest.raises(InputError, match=r"cannot be replaced .*; the picks are in .*submission\.csv\.partial"):
+        submission.finish()
+    assert len(read_submission(tmp_path / "submission.csv.partial")["TS_1"]) == 3
+
+
 def test_an_interrupted_prediction_goes_on_with_picks_scores_and_times_and_knows_runs_without_picks(
     tmp_path: Path,
 ) -> None:

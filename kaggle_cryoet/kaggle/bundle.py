@@ -115,7 +115,11 @@ def _clear(output: Path) -> None:
         return
     if not (output / install.MANIFEST).is_file():
         raise InputError(f"{output}: holds something that is no bundle; expected an empty or a new folder")
-    for name in (*install.read_manifest(output)["files"], "dataset-metadata.json", install.MANIFEST):
+    try:
+        files = install.read_manifest(output)["files"]
+    except install.BundleError as error:
+        raise InputError(f"{output}: holds a bundle that is not known: {error}; remove it") from None
+    for name in (*files, "dataset-metadata.json", install.MANIFEST):
         (output / name).unlink(missing_ok=True)
 
 
