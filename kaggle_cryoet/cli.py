@@ -185,13 +185,17 @@ def _exit_if_some_failed(failed: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake costs one line and exit status 2."""
+    """Run the command line; a user's mistake, or a file that cannot be written, costs one line and exit status 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         cli.main(standalone_mode=False)
     except (InputError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         click.echo(f"kaggle-cryoet: {' '.join(message.split())}", err=True)
+        sys.exit(EXIT_BAD_USE)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"kaggle-cryoet: {where}{error.strerror or error}", err=True)
         sys.exit(EXIT_BAD_USE)
     except (click.Abort, KeyboardInterrupt):
         click.echo("kaggle-cryoet: interrupted", err=True)

@@ -170,9 +170,27 @@ def test_calibration_writes_the_table_and_the_pictures(real_directory: Path, tmp
     assert np.asarray(Image.open(tmp_path / "out" / "simulated_field.png")).shape == (100, 110)
 
 
+@pytest.mark.parametrize(
+    "name", ["real/TS_5_4_z98_inverted8bit.png", "real/TS_100_3_denoised_crop128_9slices.npz", "picks"]
+)
+def test_broken_real_data_are_refused(real_directory: Path, name: str) -> None:
+    if name == "picks":
+        runs = real_directory / "picks" / "overlay" / "ExperimentRuns"
+        (runs / "TS_5_4").rename(runs / "TS_6_4")
+        with pytest.raises(InputError, match="expected picks/overlay/ExperimentRuns/TS_5_4 in it"):
+            read_real(real_directory)
+        return
+    content = (real_directory / name).read_bytes()
+    (real_directory / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="its slices cannot be read"):
+        read_real(real_directory)
+
+
 def test_missing_real_data_and_bad_requests_are_refused(real_directory: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected real/TS_100_3_denoised_crop128_9slices\.npz in it"):
         calibrate(tmp_path, output=tmp_path / "out")
+    with pytest.raises(InputError, match="the seed must not be negative, got -1"):
+        calibrate(real_directory, output=tmp_path / "out", seed=-1)
     with pytest.raises(InputError, match="got 0 tomograms"):
         calibrate(real_directory, output=tmp_path / "out", tomograms=0)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

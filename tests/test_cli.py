@@ -56,6 +56,15 @@ def test_predict_writes_a_valid_submission_of_every_run(
     assert set(read_submission(output)) == {location.name for location in find_runs(labelled_runs)}
 
 
+def test_what_cannot_be_written_costs_one_line(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "score.json").mkdir()
+    status, _, error = run("dry-run", labelled_runs, "--output", tmp_path, "--weights", small_model, "--device", "cpu")
+    assert status == 2
+    assert_one_clear_line(error, "score.json: Is a directory")
+
+
 def test_predict_takes_every_form_of_directory_to_the_same_rows(
     run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
 ) -> None:

@@ -156,7 +156,7 @@ def calibrate(
     seed: int = 0,
     shape_zyx: tuple[int, int, int] = CZII_SHAPE_ZYX,
 ) -> list[Path]:
-    """Write the table `calibration.md` and the pictures of `draw_pictures`.
+    """Write the table `calibration.md` and the pictures of `draw_pictures`, into a folder that is made first.
 
     Of the simulated tomograms the pictures show the one whose intensities are most like those of the real slices.
 
@@ -181,18 +181,22 @@ def calibrate(
     Raises
     ------
     InputError
-        If real data are missing, there is no tomogram to simulate, or an edge is too short.
+        If real data are missing or broken, there is no tomogram to simulate, an edge is too short, or the seed is
+        negative.
     """
+    if seed < 0:
+        raise InputError(f"the seed must not be negative, got {seed}")
     real, picks = read_real(real_directory)
     if tomograms < 1 or min(shape_zyx) < real.planes["xy"][0].shape[0]:
         raise InputError(
             f"expected one tomogram or more and edges of at least {real.planes['xy'][0].shape[0]} voxels, "
             f"got {tomograms} tomograms and {shape_zyx}"
         )
+    directory = Path(output)
+    directory.mkdir(parents=True, exist_ok=True)  # before minutes of work
     slices, simulations = simulated(real, range(tomograms), seed=seed, shape_zyx=shape_zyx)
     figures = real_figures(real, picks)
     likest = int(np.argmin([_difference(figures, found) for found in simulations]))
-    directory = Path(output)
     written = draw_pictures(real, slices[likest], directory)
     written.append(directory / "calibration.md")
     written[-1].write_text(table(figures, simulations) + "\n", encoding="utf8")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,15 +55,24 @@ def read_real(directory: str | Path) -> tuple[SliceSet, dict[str, Picks]]:
     Raises
     ------
     InputError
-        If a file is missing.
+        If a file is missing or broken.
     """
-    from PIL import Image
-
     directory = Path(directory)
-    for name in (CROP_FILE, SLICE_FILE, PROJECTIONS_FILE, PICKS_DIRECTORY):
+    for name in (CROP_FILE, SLICE_FILE, PROJECTIONS_FILE, f"{PICKS_DIRECTORY}/{SLICE_RUN}"):
         if not (directory / name).exists():
             raise InputError(f"{directory}: expected {name} in it, with the slices and picks of real tomograms")
-    with np.load(directory / CROP_FILE) as crops:
+    try:
+        return _read_real(directory)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, BadZipFile) as error:  # pictures that are none are an OSError
+        raise InputError(f"{directory}: its slices cannot be read ({error})") from error
+
+
+def _read_real(directory: Path) -> tuple[SliceSet, dict[str, Picks]]:
+    from PIL import Image
+
+    with (directory / CROP_FILE).open("rb") as file, np.load(file) as crops:
         planes = {plane: [crops[name] for name in crops.files if name.startswith(plane)] for plane in PLANES}
     with Image.open(directory / SLICE_FILE) as image:
         field = statistics.in_spreads(255.0 - np.asarray(image.convert("L"), dtype=np.float64))  # stored inverted
@@ -73,7 +83,7 @@ def read_real(directory: str | Path) -> tuple[SliceSet, dict[str, Picks]]:
         label: [(field, centre) for centre in index[near & (picks[SLICE_RUN].label == label), 1:]]
         for label in range(len(PARTICLES))
     }
-    with np.load(directory / PROJECTIONS_FILE) as stored:
+    with (directory / PROJECTIONS_FILE).open("rb") as file, np.load(file) as stored:
         projections = [crop.astype(np.float64) for crop in stored["crops"]]
     return SliceSet(
         planes={plane: [statistics.in_spreads(crop) for crop in crops] for plane, crops in planes.items()},
