@@ -188,6 +188,8 @@ def test_mixed_crops_are_blends_of_two_and_their_targets_are_blended_alike():
     assert float(own.min()) > 0.5
     assert 10 < int((own < 1).sum()) < 30
     assert int((share > 0).sum(dim=1).max()) == 2
+    every, _ = mix_pairs(x, target, AugmentSettings(mixup=1.0), generator())
+    assert float(every[:, 0, 0, 0].diagonal().max()) < 1  # none with itself
     assert mix_pairs(x, target, AugmentSettings(), generator()) == (x, target)
 
 

@@ -40,8 +40,6 @@ __all__ = [
     "save_yolo",
 ]
 
-SHIPPED = Path(__file__).parent.parent / "weights"
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UNetModel:

@@ -1,4 +1,4 @@
-"""Hold simulated tomograms against the public slices and picks of real ones: a table and two pictures."""
+"""Hold simulated tomograms against the public slices and picks of real ones: a table and pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

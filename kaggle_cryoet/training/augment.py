@@ -75,7 +75,8 @@ def mix_pairs(
     if not settings.mixup:
         return x, target
     where = generator.device
-    other = torch.randperm(len(x), generator=generator, device=where)
+    further = torch.randint(1, max(2, len(x)), (1,), generator=generator, device=where)  # never itself
+    other = (torch.arange(len(x), device=where) + further) % len(x)
     share = 0.5 * torch.rand(len(x), generator=generator, device=where)
     share *= torch.rand(len(x), generator=generator, device=where) < settings.mixup
     other, share = other.to(x.device), share[:, None, None, None, None].to(x.device)

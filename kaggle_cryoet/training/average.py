@@ -1,7 +1,7 @@
 """Averages of weights: of one network while it trains, and of several trained ones."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -61,7 +61,14 @@ def average_models(models: Sequence[str | Path], output: str | Path) -> Path:
     first = loaded[0]
     for path, other in zip(models, loaded, strict=True):
         if other.settings != first.settings:
-            raise InputError(f"{path} holds {other.settings}, {models[0]} {first.settings}; expected one network")
+            differing = [
+                f.name
+                for f in fields(other.settings)
+                if getattr(other.settings, f.name) != getattr(first.settings, f.name)
+            ]
+            raise InputError(
+                f"{path} and {models[0]} are of networks that differ in {', '.join(differing)}; expected one network"
+            )
     states = [model.network.state_dict() for model in loaded]
     mean = {
         name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(value.dtype)

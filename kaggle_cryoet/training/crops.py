@@ -33,7 +33,8 @@ class CropSettings:
     shape_zyx: tuple[int, int, int] = (96, 96, 96)
     """Voxels of a crop at full resolution."""
     particle_fraction: float = 0.85
-    """Share of crops that hold a particle for sure, each type as often as any other; the rest lie anywhere."""
+    """Share of crops, but for hard ones, that hold a particle for sure, each type as often as any other; the rest lie
+    anywhere."""
     hard_fraction: float = 0.15
     """Share of all crops that hold a place which was taken for a particle and is none, if such places are known."""
     warp_fraction: float = 0.5

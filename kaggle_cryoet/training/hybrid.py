@@ -192,7 +192,7 @@ def compare(examples: Examples, suppression_radius: float) -> dict[str, Score]:
 
 
 def _mean_of_both(candidates: Candidates, suppression_radius: float) -> Picks:
-    """The plain alternative to the hybrid: candidates with the mean of both scores, 0 where a branch has none."""
+    """The plain alternative to the hybrid: candidates with the mean of both scores, the least where YOLO has none."""
     logits = candidates.features[:, [FEATURES.index("unet_logit"), FEATURES.index("yolo_logit")]]
     score = logistic(logits).mean(axis=1)
     picks = candidates.picks
