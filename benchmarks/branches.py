@@ -14,14 +14,13 @@ from benchmarks.notebook_merge import merge_as_notebook
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.particles import PARTICLE_NAMES
-from kaggle_cryoet.picking.branches import BRANCHES, MODELS
+from kaggle_cryoet.picking.branches import BRANCHES, MODELS, SHIPPED_WEIGHTS
 from kaggle_cryoet.picking.pickers import Picker, UNetPicker, YoloPicker, load_pickers
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.tomogram import RunLocation
 
-SHIPPED_WEIGHTS = Path(__file__).parent.parent / "kaggle_cryoet" / "weights"
 MERGES = {"notebook's merge": 1, "the same, both must agree": 2}
 """Least number of points of a cluster, by name."""
 CHOICES = {"": False, " --strict": True}

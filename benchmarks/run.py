@@ -19,9 +19,7 @@ from typing import Any
 import click
 
 from kaggle_cryoet.geometry import CZII_SHAPE_ZYX
-from kaggle_cryoet.picking.branches import BRANCHES, MODELS
-
-SHIPPED_WEIGHTS = Path(__file__).parent.parent / "kaggle_cryoet" / "weights"
+from kaggle_cryoet.picking.branches import BRANCHES, MODELS, SHIPPED_WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,9 +45,8 @@ def draw_detections_in(
     InputError
         If tomogram, picks or weights cannot be used, or the pictures cannot be written.
     """
-    from kaggle_cryoet.jobs import SHIPPED_WEIGHTS
     from kaggle_cryoet.models.store import load_yolo
-    from kaggle_cryoet.picking.branches import YOLO_FOLDER, find_models
+    from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, YOLO_FOLDER, find_models
     from kaggle_cryoet.picking.detect import DetectSettings, detect
     from kaggle_cryoet.picking.devices import choose_devices
     from kaggle_cryoet.picking.equalise import equalise

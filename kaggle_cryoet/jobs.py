@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kaggle_cryoet import __version__
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.picking.branches import BRANCHES, UNET_FOLDER, find_models
+from kaggle_cryoet.picking.branches import BRANCHES, SHIPPED_WEIGHTS, find_models
 
 if TYPE_CHECKING:
     import pandas
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BRANCHES",
-    "SHIPPED_WEIGHTS",
-    "UNET_FOLDER",
     "Prediction",
     "dry_run",
     "evaluate",
@@ -34,8 +32,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM, index_to_angstrom
-from kaggle_cryoet.picking.branches import YOLO_FOLDER, find_models
+from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, YOLO_FOLDER, find_models
 
 if TYPE_CHECKING:
     from kaggle_cryoet.picks import Picks
@@ -24,7 +24,6 @@ TONES = ("auto", "dark", "bright")
 """Of the particles in an image."""
 LEAST_SKEW = 0.1
 """Grey values less skewed than this do not tell whether particles are dark or bright."""
-SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.kaggle.environment import CACHES, COMPETITION, SHIPPED_WEIGHTS, KaggleEnvironment
-from kaggle_cryoet.picking.branches import MODELS
+from kaggle_cryoet.kaggle.environment import CACHES, COMPETITION, KaggleEnvironment
+from kaggle_cryoet.picking.branches import MODELS, SHIPPED_WEIGHTS
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.submission import write_submission
 from kaggle_cryoet.training.crops import CropDataset, CropSettings
-from kaggle_cryoet.training.hard_negatives import false_picks, with_hard_places
+from kaggle_cryoet.training.hard_negatives import with_hard_places
 from kaggle_cryoet.training.volumes import LabelledVolume
 
 SHAPE = (40, 50, 60)
@@ -26,7 +26,7 @@ def volume_of(name: str, truth: Picks) -> LabelledVolume:
     return LabelledVolume(name=name, volume=np.zeros(SHAPE, dtype=np.float16), picks=truth, voxel_angstrom=10.0)
 
 
-def test_false_picks_are_those_that_hit_no_particle_of_their_type() -> None:
+def test_hard_places_are_those_of_picks_that_hit_no_particle_of_their_type(tmp_path: Path) -> None:
     found, truth = picks_of(300, 0), picks_of(200, 1)
     expected = []
     for position, label in zip(found.position_zyx_angstrom, found.label, strict=True):
@@ -35,8 +35,9 @@ def test_false_picks_are_those_that_hit_no_particle_of_their_type() -> None:
         if not (distance <= 0.5 * PARTICLES[label].radius_angstrom).any():
             expected.append(position)
     assert 50 < len(expected) < 300
-    np.testing.assert_array_equal(false_picks(found, truth), expected)
-    np.testing.assert_array_equal(false_picks(truth, truth), np.empty((0, 3)))
+    write_submission(tmp_path / "submission.csv", {"a": found})
+    (volume,) = with_hard_places([volume_of("a", truth)], tmp_path / "submission.csv")
+    np.testing.assert_allclose(volume.hard_zyx_angstrom, expected, atol=0.001)
 
 
 def test_a_share_of_the_crops_holds_a_false_pick(tmp_path: Path) -> None:

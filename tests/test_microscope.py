@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.runs import TOMOGRAM_TYPES
 from kaggle_cryoet.simulation import denoise
 from kaggle_cryoet.simulation.denoise import background_spread, compress, core, fade_border, finish
 from kaggle_cryoet.simulation.microscope import (
@@ -19,7 +20,7 @@ from kaggle_cryoet.simulation.microscope import (
     record,
 )
 from kaggle_cryoet.simulation.nuisances import TRAINING, Nuisances
-from kaggle_cryoet.simulation.reconstruction import TOMOGRAM_TYPES, deconvolution, reconstruct, reconstruct_types
+from kaggle_cryoet.simulation.reconstruction import deconvolution, reconstruct, reconstruct_types
 
 SHAPE = (40, 56, 72)
 VOXEL = 10.0

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kaggle_cryoet.jobs import SHIPPED_WEIGHTS, UNET_FOLDER, dry_run
+from kaggle_cryoet.jobs import dry_run
 from kaggle_cryoet.models.store import load_hybrid, load_unet, load_yolo
+from kaggle_cryoet.picking.branches import HYBRID_FOLDER, SHIPPED_WEIGHTS, UNET_FOLDER, YOLO_FOLDER
 from kaggle_cryoet.simulation.dataset import simulate
 
 NEVER_TRAINED_ON = 990_001
@@ -22,9 +23,9 @@ def test_the_shipped_model_says_where_it_comes_from() -> None:
 
 def test_every_shipped_model_knows_how_likely_its_candidates_are() -> None:
     for model in (
-        load_unet(SHIPPED_WEIGHTS / "unet3d"),
-        load_yolo(SHIPPED_WEIGHTS / "yolo11"),
-        load_hybrid(SHIPPED_WEIGHTS / "hybrid"),
+        load_unet(SHIPPED_WEIGHTS / UNET_FOLDER),
+        load_yolo(SHIPPED_WEIGHTS / YOLO_FOLDER),
+        load_hybrid(SHIPPED_WEIGHTS / HYBRID_FOLDER),
     ):
         assert model.calibration is not None
         probability = model.calibration.probability(np.full(6, 0.999), np.arange(6))

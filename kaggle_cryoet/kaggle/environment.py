@@ -16,13 +16,12 @@ from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.yolo11 import OFFLINE
-from kaggle_cryoet.picking.branches import MODELS, UNET_FOLDER
+from kaggle_cryoet.picking.branches import MODELS, SHIPPED_WEIGHTS, UNET_FOLDER
 
 logger = logging.getLogger(__name__)
 
 COMPETITION = "czii-cryo-et-object-identification"
 MODEL_FILE = "model.json"
-SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights"
 DEEPEST_MODEL = 5
 """Folders between `input` and a model's file: `notebooks/<owner>/<slug>/<folder>/unet3d`."""
 CACHES = {

@@ -14,6 +14,8 @@ MODELS = {
 }
 """Model folders that each branch needs, side by side in a folder of weights."""
 BRANCHES = tuple(MODELS)
+SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights"
+"""Models that are part of the package, of all branches."""
 
 
 def find_models(branch: str, weights: Path) -> dict[str, Path]:

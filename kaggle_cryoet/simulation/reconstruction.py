@@ -7,6 +7,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.runs import TOMOGRAM_TYPES
 from kaggle_cryoet.simulation.microscope import (
     RADIAL_MAXIMUM,
     RADIAL_SAMPLES,
@@ -20,8 +21,6 @@ from kaggle_cryoet.simulation.microscope import (
 )
 from kaggle_cryoet.simulation.nuisances import Nuisances
 
-TOMOGRAM_TYPES = ("denoised", "isonetcorrected", "ctfdeconvolved", "wbp")
-"""The competition's reconstructions, the cleanest first."""
 DENOISED_TYPES = ("denoised", "isonetcorrected")
 DECONVOLUTION_FALLOFF_ANGSTROM = 100.0
 """Resolution at which the signal-to-noise ratio that the deconvolution assumes has fallen to 1 / e of that at zero."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.models.store import UNetModel, load_unet, save_unet
+from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
 from kaggle_cryoet.picking.choose import expected_counts
 from kaggle_cryoet.picking.devices import choose_devices
@@ -35,7 +36,7 @@ from kaggle_cryoet.training.presets import training_preset
 from kaggle_cryoet.training.rehearsal import seconds_per_step
 from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
 from kaggle_cryoet.training.thresholds import fit_thresholds
-from kaggle_cryoet.training.unet import MODEL_FOLDER, TrainingLength
+from kaggle_cryoet.training.unet import TrainingLength
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
 
 logger = logging.getLogger(__name__)
@@ -151,9 +152,9 @@ def fine_tune(
         trainings, devices, began + time_limit_seconds, plan.training_seconds, progress=progress
     ):
         if training.name not in by_name:
-            _publish(training.output / MODEL_FOLDER, output / MODEL_FOLDER, like=start)
+            _publish(training.output / UNET_FOLDER, output / UNET_FOLDER, like=start)
             continue
-        model = load_unet(training.output / MODEL_FOLDER)
+        model = load_unet(training.output / UNET_FOLDER)
         shown = load_labelled_volume(by_name[training.name], spectrum=model.settings.spectrum)
         candidates |= predict_candidates(model.network, [shown], how.validation, devices[0], how.localise)
         expected[training.name] = expected_counts(shown.volume.shape, shown.voxel_angstrom)
@@ -162,17 +163,17 @@ def fine_tune(
         truth = {name: _truth(by_name[name]) for name in candidates}
         score = evaluate(picks_by_others(candidates, truth, expected), truth)
         fitted = replace(
-            load_unet(output / MODEL_FOLDER),
+            load_unet(output / UNET_FOLDER),
             thresholds=fit_thresholds(candidates, truth, least_score=LEAST_CANDIDATE_SCORE),
             calibration=fit_calibration(candidates, truth),
         )
-        _publish(output / MODEL_FOLDER, output / MODEL_FOLDER, like=fitted, score=score)
+        _publish(output / UNET_FOLDER, output / UNET_FOLDER, like=fitted, score=score)
         _write_json(output / SCORE_FILE, score.to_json_dict())
     else:
         decides = "a half for lack of anything better" if start is None else "those of the model at the start"
         logger.warning("no time to leave tomograms out: thresholds are %s", decides)
     shutil.rmtree(work)
-    return FineTuned(model=output / MODEL_FOLDER, score=score, left_out=tuple(candidates))
+    return FineTuned(model=output / UNET_FOLDER, score=score, left_out=tuple(candidates))
 
 
 def _trainings(

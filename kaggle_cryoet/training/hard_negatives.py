@@ -5,26 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.metric import HIT_FRACTION_OF_RADIUS
-from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.submission import read_submission
+from kaggle_cryoet.training.calibration import find_hits
 from kaggle_cryoet.training.volumes import LabelledVolume
 
-
-def false_picks(found: Picks, truth: Picks) -> NDArray[np.float64]:
-    """`(n, 3)` places in Å of those picks that hit no true particle of their type."""
-    false = np.ones(len(found), dtype=bool)
-    for label, particle in enumerate(PARTICLES):
-        chosen, true = found.label == label, truth.position_zyx_angstrom[truth.label == label]
-        if chosen.any() and len(true):
-            distance, _ = KDTree(true).query(found.position_zyx_angstrom[chosen])
-            false[chosen] = distance > HIT_FRACTION_OF_RADIUS * particle.radius_angstrom
-    return found.position_zyx_angstrom[false]
+NOTHING = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
 
 
 def with_hard_places(volumes: Sequence[LabelledVolume], submission: str | Path) -> list[LabelledVolume]:
@@ -38,7 +26,8 @@ def with_hard_places(volumes: Sequence[LabelledVolume], submission: str | Path) 
     found = read_submission(submission)
     hard = []
     for volume in volumes:
-        places = false_picks(found[volume.name], volume.picks) if volume.name in found else np.empty((0, 3))
+        picks = found.get(volume.name, NOTHING)
+        places = picks.position_zyx_angstrom[~find_hits(picks, volume.picks)]
         inside = (places >= 0) & (places <= (np.array(volume.volume.shape) - 1) * volume.voxel_angstrom)
         hard.append(replace(volume, hard_zyx_angstrom=places[inside.all(axis=1)]))
     if not any(len(volume.hard_zyx_angstrom) for volume in hard):

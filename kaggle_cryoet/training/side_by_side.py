@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from kaggle_cryoet.models.store import load_unet
+from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.training.crops import CropSettings
-from kaggle_cryoet.training.unet import MODEL_FOLDER, TrainingLength, train_unet
+from kaggle_cryoet.training.unet import TrainingLength, train_unet
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def _take_gpu(free: "multiprocessing.queues.Queue[int]") -> None:
 
 def _train(training: Training, device: str) -> None:
     """Train, or go on, or do nothing if it is done already: there is a model from the first epoch on."""
-    model = training.output / MODEL_FOLDER
+    model = training.output / UNET_FOLDER
     if model.is_dir() and load_unet(model).provenance["epochs"] >= training.length.epochs:
         return
     train_unet(

@@ -19,6 +19,7 @@ import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import UNetModel, load_unet
 from kaggle_cryoet.models.unet3d import UNetSettings, build_unet
+from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.training.average import RunningAverage
 from kaggle_cryoet.training.checkpoints import DrawCurves, SaveCheckpoint, SaveModel, csv_logger, read_checkpoint
@@ -38,9 +39,7 @@ from kaggle_cryoet.training.trainer import (
 )
 from kaggle_cryoet.training.volumes import MOST_FOR_SPECTRUM, Source, evenly, load_labelled_volume, spectrum_of
 
-__all__ = ["MODEL_FOLDER", "TrainingLength", "train_unet"]
-
-MODEL_FOLDER = "unet3d"
+__all__ = ["TrainingLength", "train_unet"]
 
 
 def train_unet(
@@ -121,7 +120,7 @@ def train_unet(
     mapped, streamed = output / "volumes", output / "stream"
     shutil.rmtree(mapped, ignore_errors=True)  # of a training that was killed
     sources, held_out = split_sources(data_directories, validation_directories, data, hold_out=hold_out)
-    known = load_unet(output / MODEL_FOLDER) if resume else start
+    known = load_unet(output / UNET_FOLDER) if resume else start
     if settings.equalise:
         built_from = replace(built_from, spectrum=_spectrum(known, sources))
     training, validation = load_split(sources, held_out, data, spectrum=built_from.spectrum, folder=mapped)
@@ -159,7 +158,7 @@ def train_unet(
         provenance["started_from"] = known.provenance.get("started_from")
     averaging = RunningAverage(length.ema_decay)
     callbacks: list[Callback] = [
-        SaveModel(output / MODEL_FOLDER, averaging, built_from, provenance, length),
+        SaveModel(output / UNET_FOLDER, averaging, built_from, provenance, length),
         averaging,
         DrawCurves(),
         SaveCheckpoint(checkpoint),
@@ -181,7 +180,7 @@ def train_unet(
         _raise_as_here(error, output)
     finally:
         shutil.rmtree(mapped, ignore_errors=True)
-    return output / MODEL_FOLDER
+    return output / UNET_FOLDER
 
 
 def _check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

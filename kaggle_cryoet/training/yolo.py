@@ -7,6 +7,7 @@ from time import monotonic
 
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picking.branches import YOLO_FOLDER
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
 from kaggle_cryoet.training.slice_folder import DATA_FILE, SliceFolder, read_slice_folder
@@ -15,7 +16,6 @@ from kaggle_cryoet.training.yolo_recipes import PRESET_SEEDS, PRESETS, YoloRecip
 from kaggle_cryoet.training.yolo_record import KeepModel, show_progress
 from kaggle_cryoet.training.yolo_start import check_checkpoint, resumed_start, starting_weights
 
-MODEL_FOLDER = "yolo11"
 RECORD_FOLDER = "training"
 SLICES_FOLDER = "slices"
 
@@ -89,7 +89,7 @@ def train_yolo(
     elif checkpoint.exists():
         raise InputError(f"{output} holds a training already; resume it or choose another folder")
     where = choose_devices(device)[0]
-    start = resumed_start(output / MODEL_FOLDER) if resume else starting_weights(start_from, size)
+    start = resumed_start(output / YOLO_FOLDER) if resume else starting_weights(start_from, size)
     folder = _slice_folder(data_directories, validation_directories, output, recipe, slices, progress)
     spectrum = folder.image.spectrum if recipe.equalise else ()
     settings = replace(folder.image, size=start.size, spectrum=spectrum)
@@ -125,13 +125,13 @@ def train_yolo(
                 weights=start.weights,
                 time_limit_seconds=None if time_limit_seconds is None else time_limit_seconds - (monotonic() - begun),
             )
-            KeepModel(output / MODEL_FOLDER, settings, provenance).attach(trainer)
+            KeepModel(output / YOLO_FOLDER, settings, provenance).attach(trainer)
             if progress:
                 show_progress(trainer)
             trainer.train()
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error}); what was saved before is whole") from error
-    return output / MODEL_FOLDER
+    return output / YOLO_FOLDER
 
 
 def _recipe(preset: str, recipe: YoloRecipe | None, epochs: int | None) -> YoloRecipe:
