@@ -8,7 +8,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.spectrum import SHELLS, SHELLS_PER_FREQUENCY
 from kaggle_cryoet.models.unet3d import UNetSettings
 from kaggle_cryoet.models.yolo11 import YoloSettings
-from kaggle_cryoet.picking.equalise import MOST_GAIN, equalise, mean_spectrum, radial_amplitude
+from kaggle_cryoet.picking.equalise import MOST_GAIN, SHARE, equalise, mean_spectrum, radial_amplitude
 from kaggle_cryoet.picking.normalise import normalise
 
 SHAPE = (40, 54, 62)
@@ -53,7 +53,7 @@ def test_white_noise_has_amplitude_one_in_every_shell_that_holds_enough() -> Non
 
 def test_what_was_blurred_gets_back_the_spectrum_it_had() -> None:
     sharp = blurred(noise(3), 0.35)
-    found = equalise(blurred(sharp, 0.5), mean_spectrum([sharp]))
+    found = equalise(blurred(sharp, 0.5), mean_spectrum([sharp]), share=1)
     inside = slice(3, 30)  # beyond, more than the largest gain would be needed
     np.testing.assert_allclose(radial_amplitude(found)[inside], radial_amplitude(sharp)[inside], rtol=0.06)
     assert np.corrcoef(found.ravel(), sharp.ravel())[0, 1] > 0.99
@@ -67,6 +67,11 @@ def test_half_of_the_way_is_the_geometric_mean_of_both_spectra() -> None:
     inside = slice(3, 30)
     np.testing.assert_allclose(ratio[inside], np.nanmean(ratio[inside]), rtol=0.03)  # but for the spread, which is 1
     assert np.log(ends[0] / ends[1])[inside].std() > 0.15
+
+
+def test_unless_it_is_said_how_far_it_goes_as_far_as_suits_prediction() -> None:
+    volume, goal = blurred(noise(3), 0.3), mean_spectrum([blurred(noise(4), 0.5)])
+    np.testing.assert_array_equal(equalise(volume, goal), equalise(volume, goal, share=SHARE))
 
 
 def test_a_volume_with_that_spectrum_stays_as_it_is() -> None:
@@ -94,7 +99,7 @@ def test_no_frequency_is_changed_by_more_than_the_largest_gain() -> None:
     volume = noise(8)
     spectrum = np.ones(SHELLS)
     spectrum[:20] = 1e6
-    ratio = radial_amplitude(equalise(volume, spectrum.tolist())) / radial_amplitude(volume)
+    ratio = radial_amplitude(equalise(volume, spectrum.tolist(), share=1)) / radial_amplitude(volume)
     assert ratio[5:15].mean() / ratio[30:45].mean() == pytest.approx(MOST_GAIN, rel=0.05)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.spectrum import SHELLS
-from kaggle_cryoet.picking.equalise import equalise
+from kaggle_cryoet.picking.equalise import SHARE, equalise
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
 from kaggle_cryoet.training.volumes import equalised_share, find_sources, load_labelled_volume, load_volumes
@@ -32,7 +32,7 @@ def test_folders_have_weights_and_further_reconstructions_a_share(tmp_path: Path
     write_run(tmp_path / "real", "a", ("denoised", "wbp", "isonetcorrected"))
     write_run(tmp_path / "real", "b")
     write_run(tmp_path / "simulated", "c", ("denoised", "wbp"))
-    sources = find_sources([f"{tmp_path}/real@5", tmp_path / "simulated"], ("denoised", "wbp@0.3", "ctfdeconvolved"))
+    sources = find_sources([f"{tmp_path}/real@5", tmp_path / "simulated"], ("denoised", "wbp@0.3"))
     found = [(source.run.name, source.run.tomogram_path.stem, source.weight) for source in sources]
     assert found == [
         ("a", "denoised", 5.0),
@@ -42,6 +42,8 @@ def test_folders_have_weights_and_further_reconstructions_a_share(tmp_path: Path
         ("c", "wbp", pytest.approx(0.3)),
     ]
     assert len({source.run.picks_directory for source in sources}) == 3
+    with pytest.raises(InputError, match="no run has a tomogram of the type 'wpb'; there are denoised, wbp"):
+        find_sources([tmp_path / "real", tmp_path / "simulated"], ("denoised", "wbp", "wpb@0.3"))
 
 
 def test_a_folder_may_have_an_at_sign_in_its_name(tmp_path: Path) -> None:
@@ -74,11 +76,11 @@ def test_tomograms_beyond_the_memory_are_read_from_files_and_hold_the_same(tmp_p
 def test_shares_of_the_way_to_the_spectrum_cover_their_range_evenly() -> None:
     for first in (0, 3, 100):
         shares = np.array([equalised_share(number, 0.2) for number in range(first, first + 32)])
-        assert shares.min() >= 0.2
-        assert shares.max() < 1
-        counts = np.histogram(shares, bins=4, range=(0.2, 1))[0]
+        assert shares.min() >= 0.2 * SHARE
+        assert shares.max() < SHARE
+        counts = np.histogram(shares / SHARE, bins=4, range=(0.2, 1))[0]
         assert counts.min() >= 7
-    assert {equalised_share(number, 1.0) for number in range(5)} == {1.0}
+    assert {equalised_share(number, 1.0) for number in range(5)} == {SHARE}
 
 
 def test_tomograms_to_train_on_go_their_own_share_of_the_way_to_the_spectrum(tmp_path: Path) -> None:

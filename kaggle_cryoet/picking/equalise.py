@@ -18,6 +18,12 @@ Shown = Mapping[tuple[float, ...], NDArray[np.float32]]
 """A normalised volume in one or several versions, by the spectrum that each was given."""
 MOST_GAIN = 5.0
 """No frequency is made stronger or weaker by more than this."""
+SHARE = 0.7
+"""How far tomograms go to a model's spectrum: gains are taken to this power.
+
+All of the way would also make noise as strong at every frequency as it was in training, where there is less of a signal
+to go with it.
+"""
 
 
 def radial_amplitude(volume: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -38,7 +44,7 @@ def mean_spectrum(volumes: Iterable[NDArray[np.float32]]) -> tuple[float, ...]:
     return tuple(np.exp(np.interp(np.arange(SHELLS), known, mean)).tolist())
 
 
-def equalise(volume: NDArray[np.float32], spectrum: Sequence[float], *, share: float = 1.0) -> NDArray[np.float32]:
+def equalise(volume: NDArray[np.float32], spectrum: Sequence[float], *, share: float = SHARE) -> NDArray[np.float32]:
     """A normalised `(z, y, x)` volume with another radial amplitude, normalised again.
 
     Phases, and the shape of the spectrum along directions, such as a missing wedge, stay as they are.

@@ -32,8 +32,8 @@ class DataSettings:
     stream: StreamSettings | None = None
     """What is simulated while the training goes on."""
     least_equalised: float = 1.0
-    """Tomograms to train on are brought between this share and the whole of the way to the model's spectrum, each its
-    own share; those to look at all the way."""
+    """Tomograms to train on are brought between this share and the whole of the way that prediction brings them to the
+    model's spectrum, each its own share; those to look at the whole of it."""
 
     def __post_init__(self) -> None:
         """Check the share."""

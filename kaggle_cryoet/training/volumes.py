@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.picking.equalise import equalise, mean_spectrum
+from kaggle_cryoet.picking.equalise import SHARE, equalise, mean_spectrum
 from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picks import Picks, check_inside, read_copick
 from kaggle_cryoet.runs import find_runs
@@ -138,7 +138,7 @@ def load_labelled_volume(
     run: RunLocation,
     *,
     spectrum: Sequence[float] = (),
-    share: float = 1.0,
+    share: float = SHARE,
     weight: float = 1.0,
     map_to: Path | None = None,
 ) -> LabelledVolume:
@@ -180,8 +180,11 @@ def spectrum_of(volumes: Iterable[LabelledVolume]) -> tuple[float, ...]:
 
 
 def equalised_share(number: int, least: float) -> float:
-    """How far tomogram `number` goes to the model's spectrum: between `least` and 1, any few in a row evenly spread."""
-    return least + (1 - least) * (number * GOLDEN_RATIO % 1)
+    """How far tomogram `number` goes to the model's spectrum, any few in a row evenly spread.
+
+    It is at least the share `least` of `SHARE`, by which prediction goes.
+    """
+    return SHARE * (least + (1 - least) * (number * GOLDEN_RATIO % 1))
 
 
 def load_volumes(
