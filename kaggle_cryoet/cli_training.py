@@ -136,11 +136,12 @@ def train_finetune(
 @device_option
 def train_thresholds(data_dirs: tuple[Path, ...], weights: Path, flips: str, device: str) -> None:
     """Fit the thresholds and the calibration of a model anew, on the labelled runs in DATA_DIR..."""
+    from kaggle_cryoet.training.left_out import how_left_out
     from kaggle_cryoet.training.refit import refit_thresholds
 
     fit = refit_thresholds(weights, data_dirs, settings=pick_settings(flips), device=device, progress=True)
     click.echo(f"by thresholds, on the tomograms fitted on:\n{fit.score.format_table()}")
-    click.echo(f"each run by what was fitted on the others:\n{fit.left_out_score.format_table()}\nmodel: {weights}")
+    click.echo(f"{how_left_out(fit.runs)}:\n{fit.left_out_score.format_table()}\nmodel: {weights}")
 
 
 @train.command("hybrid")
@@ -152,9 +153,10 @@ def train_thresholds(data_dirs: tuple[Path, ...], weights: Path, flips: str, dev
 def train_hybrid(data_dirs: tuple[Path, ...], weights: Path, output: Path | None, flips: str, device: str) -> None:
     """Fit the hybrid of both networks, on labelled runs in DATA_DIR... that neither was trained on."""
     from kaggle_cryoet.training.hybrid import fit_hybrid_folder
+    from kaggle_cryoet.training.left_out import how_left_out
 
     settings = pick_settings(flips)
     fit = fit_hybrid_folder(data_dirs, weights, output, settings=settings, device=device, progress=True)
     for name, score in fit.scores.items():
-        click.echo(f"{name}, each run by what was fitted on the others:\n{score.format_table()}")
+        click.echo(f"{name}, {how_left_out(len(fit.model.provenance['runs']))}:\n{score.format_table()}")
     click.echo(f"model: {output or weights / 'hybrid'}")

@@ -65,6 +65,20 @@ def test_what_cannot_be_written_costs_one_line(
     assert_one_clear_line(error, "score.json: Is a directory")
 
 
+def test_fitting_anew_says_what_its_scores_stand_for(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_model, tmp_path / "unet3d")
+    one = find_runs(labelled_runs)[0].tomogram_path
+    for data, words in ((labelled_runs, "each run by what was fitted on the others"), (one, "the one run by what was")):
+        status, out, _ = run("train", "thresholds", data, "--weights", tmp_path / "unet3d", "--device", "cpu")
+        assert status == 0
+        assert out.count("F-beta4") == 2
+        assert "by thresholds, on the tomograms fitted on" in out
+        assert words in out
+    assert load_unet(tmp_path / "unet3d").calibration is not None
+
+
 def test_predict_takes_every_form_of_directory_to_the_same_rows(
     run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,11 @@ def others_of(run: str, truth: Mapping[str, Picks]) -> dict[str, Picks]:
     return {other: picks for other, picks in truth.items() if other != run} or {run: truth[run]}
 
 
+def how_left_out(runs: int) -> str:
+    """In words, what a score of `picks_by_others` stands for."""
+    return "each run by what was fitted on the others" if runs > 1 else "the one run by what was fitted on itself"
+
+
 def picks_by_others(
     candidates: Mapping[str, Picks], truth: Mapping[str, Picks], expected: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, Picks]:

@@ -41,7 +41,9 @@ class Refit:
     score: Score
     """By the thresholds, on the very tomograms they were fitted on: an upper bound."""
     left_out_score: Score
-    """As `predict` picks, each run by the calibration of the others."""
+    """As `predict` picks, each run by the calibration of the others; a single run by its own."""
+    runs: int
+    """On so many runs."""
 
 
 def refit_thresholds(
@@ -97,7 +99,7 @@ def refit_thresholds(
         save_unet(weights, replace(model, thresholds=thresholds, calibration=calibration, provenance=provenance))
     else:
         save_yolo(weights, replace(model, thresholds=thresholds, calibration=calibration, provenance=provenance))
-    return Refit(thresholds=thresholds, score=score, left_out_score=left_out)
+    return Refit(thresholds=thresholds, score=score, left_out_score=left_out, runs=len(truth))
 
 
 def _load(weights: Path) -> UNetModel | YoloModel:
