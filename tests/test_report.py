@@ -202,10 +202,9 @@ def test_curves_are_drawn_of_the_types_that_have_one():
     rng = np.random.default_rng(3)
     truth, candidates = {"a": random_picks(rng, 90)}, {"a": random_picks(rng, 500)}
     curves = {label: curve for label, curve in threshold_curves(candidates, truth).items() if label != VIRUS}
-    figure = draw_threshold_curves(curves, {APO: 0.25}, DARK)
-    assert [len(axes.lines) for axes in figure.axes] == [4, 3, 3, 3, 3, 0]
+    figure = draw_threshold_curves(curves, DARK)
+    assert [len(axes.lines) for axes in figure.axes] == [3, 3, 3, 3, 3, 0]
     np.testing.assert_array_equal(figure.axes[RIBOSOME].lines[2].get_ydata(), curves[RIBOSOME].fbeta)
-    assert list(figure.axes[APO].lines[3].get_xdata()) == [0.25, 0.25]
     score = evaluate(candidates, truth)
     marks = draw_precision_recall(curves, score, DARK).axes[0].lines
     last = score.particles["virus-like-particle"]
@@ -529,17 +528,6 @@ def test_pictures_are_drawn_of_the_first_tomograms_and_no_other_is_read(tmp_path
     assert page.text.count("1 found") == 1
     assert ["TS_2", "0", "0", "0", "0", "0", "1", "1"] in page.rows
     assert "the first 1 of 2 tomograms" in page.text
-
-
-def test_candidates_below_the_thresholds_lengthen_the_curves(tmp_path):
-    rng = np.random.default_rng(6)
-    candidates, truth = random_picks(rng, 400), random_picks(rng, 60)
-    for folder, given in (("with", candidates), ("without", None)):
-        writer = ReportWriter(tmp_path / folder, slices=1)
-        found = candidates.select(candidates.score > 0.5)
-        writer.add_tomogram(tomogram(), found, truth, candidates=given)
-        page = Page(writer.finish(evaluate({"TS_1": found}, {"TS_1": truth})))
-        assert ("The thin line is the threshold" in page.text) == (given is not None)
 
 
 def test_two_tomograms_of_one_name_are_refused(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score
-from kaggle_cryoet.picks import Picks, concatenate
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report import sections
 from kaggle_cryoet.report.counts import RunCounts, count_run
 from kaggle_cryoet.report.curves import threshold_curves
@@ -61,7 +61,6 @@ class ReportWriter:
         self._runs: list[RunCounts] = []
         self._galleries: list[Markup] = []
         self._found: dict[str, Picks] = {}
-        self._candidates: dict[str, Picks] = {}
         self._truth: dict[str, Picks] = {}
         try:
             (self.directory / "images").mkdir(parents=True, exist_ok=True)
@@ -74,7 +73,6 @@ class ReportWriter:
         found: Picks,
         truth: Picks | None = None,
         *,
-        candidates: Picks | None = None,
         seconds: float | None = None,
     ) -> None:
         """Count what was found in one tomogram and draw its slices.
@@ -87,8 +85,6 @@ class ReportWriter:
             What was found.
         truth
             What there is, if it is known.
-        candidates
-            What was found and what was below the thresholds, for curves that reach below them.
         seconds
             How long it took to pick.
 
@@ -107,8 +103,6 @@ class ReportWriter:
             self._galleries.append(sections.gallery(run, pictures, unfolded=not self._galleries))
         self._runs.append(run)
         self._found[name] = found
-        if candidates is not None:
-            self._candidates[name] = candidates
         if truth is not None:
             self._truth[name] = truth
 
@@ -175,23 +169,14 @@ class ReportWriter:
 
     def _draw_curves(self, score: Score | None) -> list[Markup]:
         """Precision, recall and F-beta by threshold, if there is a choice of thresholds."""
-        curves = threshold_curves({**self._found, **self._candidates}, self._truth) if self._truth else {}
+        curves = threshold_curves(self._found, self._truth) if self._truth else {}
         if not curves:
             return []
-        every = concatenate(list(self._found.values()))
-        used = {int(label): float(every.score[every.label == label].min()) for label in np.unique(every.label)}
-        caption = "What becomes of each type as its threshold rises. "
-        if self._candidates:
-            caption += "The thin line is the threshold of this prediction: its lowest score."
-        else:
-            caption += "The curves begin at the thresholds of this prediction: what lies below them was not kept."
-        drawn = [
-            self._plot(
-                "thresholds",
-                caption,
-                lambda theme: draw_threshold_curves(curves, used if self._candidates else {}, theme),
-            )
-        ]
+        caption = (
+            "What would become of the picks of each type if only those above a threshold were kept. The curves begin "
+            "with all of them."
+        )
+        drawn = [self._plot("thresholds", caption, lambda theme: draw_threshold_curves(curves, theme))]
         if score is not None:
             caption = "Precision against recall. A mark is this prediction; on a thin line F-beta is the same."
             drawn.append(

@@ -69,8 +69,8 @@ def draw_confusion_matrix(matrix: NDArray[np.int64], theme: Theme, *, shares: bo
     return figure
 
 
-def draw_threshold_curves(curves: Mapping[int, ThresholdCurve], used: Mapping[int, float], theme: Theme) -> "Figure":
-    """For each particle type precision, recall and F-beta against its threshold; `used` is the one that was used."""
+def draw_threshold_curves(curves: Mapping[int, ThresholdCurve], theme: Theme) -> "Figure":
+    """For each particle type precision, recall and F-beta against its threshold."""
     figure = new_figure(*PANELS, theme)
     for label, axes in enumerate(_panels(figure, theme)):
         if label not in curves:
@@ -80,16 +80,12 @@ def draw_threshold_curves(curves: Mapping[int, ThresholdCurve], used: Mapping[in
         axes.plot(curve.threshold, curve.precision, color=theme.muted, **PRECISION)
         axes.plot(curve.threshold, curve.recall, color=theme.muted, **RECALL)
         axes.plot(curve.threshold, curve.fbeta, color=theme.particles[label], **FBETA)
-        if label in used:
-            axes.axvline(used[label], color=theme.text, linewidth=1)
         best = int(np.argmax(curve.fbeta))
         said = f"best {curve.fbeta[best]:.3f} at {curve.threshold[best]:.2f}"
         axes.set_title(said, loc="right", fontsize=8.5, color=theme.muted)
         axes.set_ylim(0, 1.04)
         axes.set_xlabel("threshold")
-    used_line = {"color": theme.text, "linewidth": 1}
-    entries = {f"F-beta {BETA:g}": FBETA, "precision": PRECISION, "recall": RECALL, "threshold used": used_line}
-    _add_legend(figure, theme, entries if used else {name: entries[name] for name in list(entries)[:3]})
+    _add_legend(figure, theme, {f"F-beta {BETA:g}": FBETA, "precision": PRECISION, "recall": RECALL})
     return figure
 
 
