@@ -20,7 +20,7 @@ from kaggle_cryoet.simulation.microscope import (
     record,
 )
 from kaggle_cryoet.simulation.nuisances import TRAINING, Nuisances
-from kaggle_cryoet.simulation.reconstruction import deconvolution, reconstruct, reconstruct_types
+from kaggle_cryoet.simulation.reconstruction import deconvolution, reconstruct_types
 
 SHAPE = (40, 56, 72)
 VOXEL = 10.0
@@ -199,7 +199,7 @@ def test_particles_are_dark_in_every_reconstruction_and_all_have_the_shape_of_th
         assert volume[inside].mean() < volume.mean() - 3 * np.abs(volume[:, :10]).mean()
     np.testing.assert_array_equal(
         volumes["denoised"],
-        reconstruct(density, *_again(settings)),
+        reconstruct_types(density, *_again(settings), ("denoised",))["denoised"],
     )
 
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from label_lines import boxes_of_lines
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.spectrum import SHELLS
@@ -25,7 +26,6 @@ from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.report.detector_curves import read_results
 from kaggle_cryoet.training.local_ultralytics import local_ultralytics
-from kaggle_cryoet.training.slice_boxes import parse_yolo_lines
 from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
 from kaggle_cryoet.training.slice_folder import read_slice_folder
 from kaggle_cryoet.training.yolo import train_yolo
@@ -112,7 +112,7 @@ def test_images_come_at_their_own_scale_with_their_boxes_in_place(slices: Path):
             top, left = 12, 4  # 72 x 88 in the middle of 96 x 96
             np.testing.assert_array_equal(shown[:, top : top + 72, left : left + 88], image)
             text = Path(file.replace("/images/", "/labels/").replace(".png", ".txt")).read_text()
-            expected = parse_yolo_lines(text, (72, 88))
+            expected = boxes_of_lines(text, (72, 88))
             assert item["cls"].flatten().tolist() == expected.label.tolist(), part
             centre = item["bboxes"].numpy().reshape(-1, 4)[:, 1::-1] * 96
             np.testing.assert_allclose(centre, expected.centre_yx + np.array([top, left]), atol=0.02)

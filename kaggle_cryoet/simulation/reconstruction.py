@@ -30,13 +30,6 @@ DECONVOLUTION_HIGHPASS_PER_ANGSTROM = 1 / 2000.0
 """Below this frequency the deconvolution gives nothing back."""
 
 
-def reconstruct(
-    density: NDArray[np.float32], series: TiltSeries, nuisances: Nuisances, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """`(z, y, x)` volume of a `(z, y, x)` density in kDa per voxel, of the type `denoised`, before `finish`."""
-    return reconstruct_types(density, series, nuisances, rng, ("denoised",))["denoised"]
-
-
 def reconstruct_types(
     density: NDArray[np.float32],
     series: TiltSeries,

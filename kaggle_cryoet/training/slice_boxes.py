@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import angstrom_to_index
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picks import Picks
@@ -64,22 +63,3 @@ def yolo_lines(boxes: Boxes, shape_yx: tuple[int, int]) -> str:
         f"{label} {c[1]:.6f} {c[0]:.6f} {s[1]:.6f} {s[0]:.6f}\n"
         for label, c, s in zip(boxes.label, centre, size, strict=True)
     )
-
-
-def parse_yolo_lines(text: str, shape_yx: tuple[int, int]) -> Boxes:
-    """The boxes that `yolo_lines` wrote.
-
-    Raises
-    ------
-    InputError
-        If a line is of another form or names a class that does not exist.
-    """
-    try:
-        rows = np.array([[float(word) for word in line.split()] for line in text.splitlines()]).reshape(-1, 5)
-    except ValueError:
-        raise InputError("expected lines of five numbers: class, centre x, centre y, width, height") from None
-    label = rows[:, 0].astype(np.int64)
-    if len(label) and not (label.min() >= 0 and label.max() < len(PARTICLES)):
-        raise InputError(f"classes run from 0 to {len(PARTICLES) - 1}, got {label.min()} to {label.max()}")
-    shape = np.array(shape_yx)
-    return Boxes(label=label, centre_yx=rows[:, [2, 1]] * shape, size_yx=rows[:, [4, 3]] * shape)
