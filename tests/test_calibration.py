@@ -170,19 +170,18 @@ def test_calibration_writes_the_table_and_the_pictures(real_directory: Path, tmp
     assert np.asarray(Image.open(tmp_path / "out" / "simulated_field.png")).shape == (100, 110)
 
 
-@pytest.mark.parametrize(
-    "name", ["real/TS_5_4_z98_inverted8bit.png", "real/TS_100_3_denoised_crop128_9slices.npz", "picks"]
-)
-def test_broken_real_data_are_refused(real_directory: Path, name: str) -> None:
-    if name == "picks":
-        runs = real_directory / "picks" / "overlay" / "ExperimentRuns"
-        (runs / "TS_5_4").rename(runs / "TS_6_4")
-        with pytest.raises(InputError, match="expected picks/overlay/ExperimentRuns/TS_5_4 in it"):
-            read_real(real_directory)
-        return
-    content = (real_directory / name).read_bytes()
-    (real_directory / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="its slices cannot be read"):
+def test_picks_of_other_tomograms_alone_are_refused(real_directory: Path) -> None:
+    runs = real_directory / "picks" / "overlay" / "ExperimentRuns"
+    (runs / "TS_5_4").rename(runs / "TS_6_4")
+    with pytest.raises(InputError, match="expected picks/overlay/ExperimentRuns/TS_5_4 in it"):
+        read_real(real_directory)
+
+
+@pytest.mark.parametrize("name", ["TS_5_4_z98_inverted8bit.png", "TS_100_3_denoised_crop128_9slices.npz"])
+def test_broken_real_slices_are_refused(real_directory: Path, name: str) -> None:
+    content = (real_directory / "real" / name).read_bytes()
+    (real_directory / "real" / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="its slices and picks cannot be read"):
         read_real(real_directory)
 
 

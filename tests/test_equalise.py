@@ -8,7 +8,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.spectrum import SHELLS, SHELLS_PER_FREQUENCY
 from kaggle_cryoet.models.unet3d import UNetSettings
 from kaggle_cryoet.models.yolo11 import YoloSettings
-from kaggle_cryoet.picking.equalise import MOST_GAIN, SHARE, equalise, mean_spectrum, radial_amplitude
+from kaggle_cryoet.picking.equalise import MOST_GAIN, equalise, mean_spectrum, radial_amplitude, show
 from kaggle_cryoet.picking.normalise import normalise
 
 SHAPE = (40, 54, 62)
@@ -69,9 +69,13 @@ def test_half_of_the_way_is_the_geometric_mean_of_both_spectra() -> None:
     assert np.log(ends[0] / ends[1])[inside].std() > 0.15
 
 
-def test_unless_it_is_said_how_far_it_goes_as_far_as_suits_prediction() -> None:
+def test_networks_are_shown_volumes_that_went_seven_tenths_of_the_way() -> None:
     volume, goal = blurred(noise(3), 0.3), mean_spectrum([blurred(noise(4), 0.5)])
-    np.testing.assert_array_equal(equalise(volume, goal), equalise(volume, goal, share=SHARE))
+    versions = {"whole": equalise(volume, goal, share=1), "shown": show(volume, [goal])[goal]}
+    change = {name: np.log(radial_amplitude(v) / radial_amplitude(volume))[3:30] for name, v in versions.items()}
+    centred = {name: values - values.mean() for name, values in change.items()}  # the spread is set to 1 in each
+    assert centred["whole"].std() > 0.15
+    np.testing.assert_allclose(centred["shown"], 0.7 * centred["whole"], atol=0.02)
 
 
 def test_a_volume_with_that_spectrum_stays_as_it_is() -> None:

@@ -63,10 +63,8 @@ def read_real(directory: str | Path) -> tuple[SliceSet, dict[str, Picks]]:
             raise InputError(f"{directory}: expected {name} in it, with the slices and picks of real tomograms")
     try:
         return _read_real(directory)
-    except InputError:
-        raise
     except (OSError, ValueError, KeyError, BadZipFile) as error:  # pictures that are none are an OSError
-        raise InputError(f"{directory}: its slices cannot be read ({error})") from error
+        raise InputError(f"{directory}: its slices and picks cannot be read ({error})") from error
 
 
 def _read_real(directory: Path) -> tuple[SliceSet, dict[str, Picks]]:

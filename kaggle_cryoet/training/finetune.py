@@ -262,6 +262,8 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         unfinished.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error})") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _truth(run: RunLocation) -> Picks:
