@@ -258,12 +258,13 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     unfinished = path.with_name(f".{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
-        unfinished.replace(path)
+        try:
+            unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _truth(run: RunLocation) -> Picks:
