@@ -185,7 +185,7 @@ def _exit_if_some_failed(failed: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake, or a file that cannot be written, costs one line and exit status 2."""
+    """Run the command line; what a user can mend costs one line and exit status 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         cli.main(standalone_mode=False)
@@ -196,6 +196,13 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"kaggle-cryoet: {where}{error.strerror or error}", err=True)
+        sys.exit(EXIT_BAD_USE)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing in ("", "kaggle_cryoet"):
+            raise
+        said = f"{missing} is not installed; in a clone `pip install '.[train]'` installs all that any command needs"
+        click.echo(f"kaggle-cryoet: {said}", err=True)
         sys.exit(EXIT_BAD_USE)
     except (click.Abort, KeyboardInterrupt):
         click.echo("kaggle-cryoet: interrupted", err=True)

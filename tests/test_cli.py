@@ -65,6 +65,15 @@ def test_what_cannot_be_written_costs_one_line(
     assert_one_clear_line(error, "score.json: Is a directory")
 
 
+def test_training_without_the_extra_says_what_is_missing(labelled_runs: Path, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['lightning'] = None; from kaggle_cryoet.cli import main; main()"
+    command = [sys.executable, "-c", code, "train", "unet", str(labelled_runs), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert_one_clear_line(done.stderr, "lightning is not installed", "pip install '.[train]'")
+    assert not (tmp_path / "out").exists()
+
+
 def test_fitting_anew_says_what_its_scores_stand_for(
     run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
 ) -> None:
