@@ -88,7 +88,8 @@ def predict(
         progress=True,
         command=_command_line(),
     )
-    click.echo(f"{len(prediction.table)} particles in {len(prediction.picks)} tomograms: {output}")
+    if prediction.picks:
+        click.echo(f"{len(prediction.table)} particles in {len(prediction.picks)} tomograms: {output}")
     if report is not None:
         click.echo(f"report: {report / 'index.html'}")
     _exit_if_some_failed(prediction.failed)

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.submission import read_submission, write_submission
+from kaggle_cryoet.whole_file import whole_file
 
 if TYPE_CHECKING:
     import pandas
@@ -120,14 +120,8 @@ class GrowingSubmission:
                 for run, picks in self.picks.items()
             },
         }
-        unfinished = self.state_path.with_name(f".{self.state_path.name}.{uuid4().hex}")
-        try:
-            unfinished.write_text(json.dumps(content), encoding="utf8")
-            unfinished.replace(self.state_path)
-        except OSError as error:
-            raise InputError(f"{self.state_path}: cannot be written: {error}") from error
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with whole_file(self.state_path) as partial:
+            partial.write_text(json.dumps(content), encoding="utf8")
 
     def _read_state(self) -> dict[str, tuple[float, list[float]]]:
         """Seconds and scores of the runs that an interrupted prediction with the same settings has finished."""

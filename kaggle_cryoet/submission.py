@@ -6,7 +6,6 @@ import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import reverse_axes
 from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
 from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.whole_file import whole_file
 
 if TYPE_CHECKING:
     import pandas
@@ -50,16 +50,9 @@ def write_submission(path: str | Path, picks_by_run: Mapping[str, Picks]) -> "pa
         **dict(zip("xyz", position_xyz.round(3).T + 0.0, strict=True)),  # + 0.0 takes the sign from a zero
     }
     table = pd.DataFrame(columns, columns=COLUMNS)
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-    try:
+    with whole_file(path) as partial:
         path.absolute().parent.mkdir(exist_ok=True)
-        try:
-            table.to_csv(partial, index=False, float_format="%.3f")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error}") from error
+        table.to_csv(partial, index=False, float_format="%.3f")
     return table
 
 

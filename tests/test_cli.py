@@ -155,7 +155,9 @@ def test_an_earlier_submission_is_replaced_only_by_a_finished_one(
     before = output.read_bytes()
     for location in find_runs(labelled_runs):
         shutil.rmtree(location.tomogram_path / "0")
-    assert run("predict", labelled_runs, "--output", output, "--weights", small_model)[0] == 3
+    status, out, _ = run("predict", labelled_runs, "--output", output, "--weights", small_model)
+    assert status == 3
+    assert out == ""
     assert output.read_bytes() == before
     assert [path.name for path in tmp_path.glob("submission.csv*")] == ["submission.csv"]
 

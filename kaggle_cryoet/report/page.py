@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from kaggle_cryoet.report.slice_picture import WIDTH, Layout
 from kaggle_cryoet.report.slices import draw_slices
 from kaggle_cryoet.report.style import DARK, LIGHT, Theme
 from kaggle_cryoet.tomogram import RunLocation, Tomogram, read_tomogram
+from kaggle_cryoet.whole_file import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -209,12 +209,6 @@ class ReportWriter:
     def _write(self, html: str) -> Path:
         """Put the page where it belongs when it is complete."""
         path = self.directory / "index.html"
-        partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-        try:
+        with whole_file(path) as partial:
             partial.write_text(html, encoding="utf8")
-            partial.replace(path)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
         return path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.report.style import LIGHT, Theme, dress, new_figure
+from kaggle_cryoet.whole_file import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,13 +59,8 @@ def draw_training_curves(rows: Rows, theme: Theme = LIGHT) -> "Figure":
 
 def save_training_curves(rows: Rows, path: str | Path) -> None:
     """Draw into a PNG; what is there stays until the new one is whole."""
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        draw_training_curves(rows).savefig(unfinished, format="png")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(Path(path)) as partial:
+        draw_training_curves(rows).savefig(partial, format="png")
 
 
 def _draw(axes: "Axes", rows: Rows, name: str, colour: str, style: str, label: str) -> None:

@@ -38,6 +38,7 @@ from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.unet import TrainingLength
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
+from kaggle_cryoet.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -255,16 +256,9 @@ def _read_plan(path: Path) -> Plan | None:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file that is there as a whole or not at all, and the folder it lies in."""
-    unfinished = path.with_name(f".{path.name}")
-    try:
+    with whole_file(path) as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error})") from error
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
 
 
 def _truth(run: RunLocation) -> Picks:

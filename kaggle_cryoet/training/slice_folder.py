@@ -8,6 +8,7 @@ import yaml
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.yolo11 import YoloSettings
 from kaggle_cryoet.particles import PARTICLE_NAMES
+from kaggle_cryoet.whole_file import whole_file
 
 DATA_FILE = "data.yaml"
 REQUEST_FILE = "request.json"
@@ -37,9 +38,8 @@ def write_data_yaml(folder: Path, image: YoloSettings) -> Path:
         "image": {name: value for name, value in asdict(image).items() if name != "size"}
         | {"spectrum": list(image.spectrum)},
     }
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf8")
-    unfinished.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf8")
     return path
 
 

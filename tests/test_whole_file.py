@@ -1,0 +1,43 @@
+"""Files that are there as a whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.whole_file import whole_file
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "note.json"
+    path.write_text("old")
+    with whole_file(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+        assert partial.parent == tmp_path
+        assert partial.name.startswith(".note.json.")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def write_half_and_fail(path: Path, error: Exception) -> None:
+    with whole_file(path) as partial:
+        partial.write_text("half")
+        raise error
+
+
+@pytest.mark.parametrize(("error", "told"), [(OSError("no space left"), InputError), (KeyError("x"), KeyError)])
+def test_what_fails_leaves_the_older_file_and_nothing_else(tmp_path: Path, error: Exception, told: type) -> None:
+    path = tmp_path / "note.json"
+    path.write_text("old")
+    with pytest.raises(told) as caught:
+        write_half_and_fail(path, error)
+    assert told is not InputError or str(caught.value) == f"{path}: cannot be written: no space left"
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_body_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"note\.json: cannot be written"), whole_file(tmp_path / "note.json"):
+        pass
+    assert not list(tmp_path.iterdir())
