@@ -13,7 +13,7 @@ from kaggle_cryoet.errors import InputError
 @click.option("--shape", nargs=3, type=int, default=(184, 630, 630), show_default=True, metavar="Z Y X", help="Voxels.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
-    "--setting", default="training", show_default=True, help="Distribution of nuisances: training or shifted."
+    "--setting", default="training", show_default=True, help="Distribution of nuisances: training, wide or shifted."
 )
 @click.option(
     "--difficulty",

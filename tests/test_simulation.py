@@ -144,7 +144,7 @@ def test_leftovers_of_a_killed_process_are_no_runs_and_are_cleared(made: Path, t
         ({"shape_zyx": (20, 56, 72)}, r"edges of 32 voxels or more to hold particles, got \(20, 56, 72\)"),
         ({"runs": 0}, "got 0 runs and seed 7"),
         ({"seed": -1}, "got 2 runs and seed -1"),
-        ({"setting": "easy"}, "unknown setting 'easy'; expected one of training, shifted"),
+        ({"setting": "easy"}, "unknown setting 'easy'; expected one of training, wide, shifted"),
         ({"difficulty": 1.5}, "expected a difficulty from -1 to 1, got 1.5"),
         ({"tomogram_types": ("raw",)}, "expected one or more of the tomogram types denoised"),
         ({"counts": None, "picks": []}, "expected the picks of one run or more, got none"),

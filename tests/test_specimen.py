@@ -11,7 +11,16 @@ from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_of
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation.beads import load_bead_model, render
 from kaggle_cryoet.simulation.lysate import Beads, aggregate, cargo, companions, filament, globules, gold, scattered
-from kaggle_cryoet.simulation.nuisances import HARDER, TRAINING, Chance, NuisanceRanges, Nuisances, Uniform
+from kaggle_cryoet.simulation.nuisances import (
+    HARDER,
+    SHIFTED,
+    TRAINING,
+    WIDE,
+    Chance,
+    NuisanceRanges,
+    Nuisances,
+    Uniform,
+)
 from kaggle_cryoet.simulation.placement import Slab
 from kaggle_cryoet.simulation.population import HABITS, Population, beads_of, draw_counts
 from kaggle_cryoet.simulation.specimen import Specimen, draw_specimen
@@ -243,6 +252,23 @@ def test_difficulty_moves_draws_within_their_ranges_as_its_formula_says() -> Non
             expected = 0.5 if easier is None else 1 - 0.5 ** (1 / 4**difficulty)
             assert np.mean(values <= middle if easier is None else easier) == pytest.approx(expected, abs=0.02)
     assert set(HARDER) <= {item.name for item in fields(ranges)}
+
+
+def test_shifted_ranges_lie_beyond_what_may_be_trained_on() -> None:
+    moved = {item.name for item in fields(SHIFTED) if getattr(SHIFTED, item.name) != getattr(TRAINING, item.name)}
+    assert len(moved) == 9
+    for trained in (TRAINING, WIDE):
+        for name in moved - {"coring"}:
+            ours, theirs = getattr(trained, name), getattr(SHIFTED, name)
+            assert ours.high <= theirs.low or theirs.high <= ours.low, name
+
+
+def test_wide_ranges_hold_those_of_training() -> None:
+    for item in fields(WIDE):
+        wide, training = getattr(WIDE, item.name), getattr(TRAINING, item.name)
+        if not isinstance(wide, Chance):
+            assert wide.low <= training.low, item.name
+            assert training.high <= wide.high, item.name
 
 
 def test_virus_like_particles_differ_in_size_and_keep_their_centre_and_mass() -> None:

@@ -149,7 +149,7 @@ def simulate(
     seed
         Run i is drawn from `(seed, i)` alone.
     setting
-        `training` or `shifted`: where the nuisances come from.
+        `training`, `wide` or `shifted`: where the nuisances come from.
     difficulty
         From -1 to 1: how much more often they come from the harder, or the easier, part of their ranges.
     counts

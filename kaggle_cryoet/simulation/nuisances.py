@@ -1,8 +1,8 @@
 """Everything about a simulated tomogram that is not its labels: a distribution for each, drawn once per tomogram.
 
 `Nuisances` holds one tomogram's draw, `NuisanceRanges` the distributions. `TRAINING` covers what the public slices and
-picks of the competition's tomograms show, and more to either side; `SHIFTED` lies partly outside it and is meant for
-testing only.
+picks of the competition's tomograms show, and more to either side; `WIDE` goes further; `SHIFTED` lies outside both in
+all that it changes but one, and is meant for testing only.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -262,6 +262,32 @@ class NuisanceRanges:
 
 TRAINING = NuisanceRanges()
 
+WIDE = NuisanceRanges(
+    ice_thickness_angstrom=Uniform(500, 1500),
+    particle_density=Uniform(0.4, 1.6),
+    lysate_per_cubic_micrometre=Uniform(1e4, 1.8e6, log=True),
+    distractors_per_cubic_micrometre=Uniform(20, 800, log=True),
+    cargo_fraction=Uniform(0.0, 1.0),
+    defocus_angstrom=Uniform(8000, 50000),
+    low_frequency_restoration=Uniform(0.0, 1.0),
+    envelope_angstrom_squared=Uniform(0, 600),
+    alignment_error_angstrom=Uniform(0, 9),
+    ramp_limit_per_voxel=Uniform(0.05, 0.5, log=True),
+    signal_per_noise=Uniform(1.4, 9.0, log=True),
+    leakage=Uniform(0.02, 0.2),
+    softness_per_voxel=Uniform(0.17, 0.8),
+    softness_exponent=Uniform(0.8, 2.5),
+    cutoff_per_voxel=Uniform(0.28, 0.6),
+    cutoff_exponent=Uniform(3, 12),
+    coring=Uniform(0.0, 0.8),
+    bright_loss=Uniform(0.0, 0.3),
+    bright_suppression=Uniform(0.0, 1.0),
+    dark_exponent=Uniform(0.4, 1.0),
+    fixed_pattern=Uniform(0.0, 1.8),
+)
+"""Further to all sides than real slices give reason to, for networks that are to generalise. Where `SHIFTED` begins, it
+ends."""
+
 SHIFTED = NuisanceRanges(
     ice_thickness_angstrom=Uniform(1500, 1800),
     particle_density=Uniform(1.6, 2.2),
@@ -274,4 +300,4 @@ SHIFTED = NuisanceRanges(
     coring=Uniform(0.35, 0.5),
 )
 
-NUISANCE_RANGES = {"training": TRAINING, "shifted": SHIFTED}
+NUISANCE_RANGES = {"training": TRAINING, "wide": WIDE, "shifted": SHIFTED}
