@@ -236,6 +236,7 @@ def test_a_box_that_a_border_cuts_is_a_square_again_and_others_stay() -> None:
     np.testing.assert_allclose(whole[2], [78, 30, 98, 50])
     np.testing.assert_allclose(whole[3], [30, -12, 50, 8])
     np.testing.assert_allclose(whole[4], [20, 41, 38, 59])
+    np.testing.assert_allclose(whole[5], [-5, 0, 9, 14])  # in the corner, and wider than high for all that is seen
     np.testing.assert_allclose(whole[6], corners[6])
 
 

@@ -134,7 +134,7 @@ def test_a_training_that_was_interrupted_after_its_first_epoch_is_gone_on_with(
     with pytest.raises(KeyboardInterrupt):
         tune(labelled_runs, tmp_path / "tuned", start, 600)
     monkeypatch.setattr(UNetModule, "training_step", genuine)
-    assert load_unet(tmp_path / "tuned" / "trainings" / "all" / "unet3d").provenance["epochs"] == 1
+    assert load_unet(tmp_path / "tuned" / ".trainings" / "all" / "unet3d").provenance["epochs"] == 1
     result = tune(labelled_runs, tmp_path / "tuned", start, 600)
     model = load_unet(result.model)
     assert model.provenance["epochs"] == FEW.epochs
@@ -182,8 +182,8 @@ def test_an_output_that_is_a_file_or_a_broken_plan_is_an_input_error(
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/trainings/plan.json: cannot be written"):
         tune(labelled_runs, tmp_path / "file", start, 600)
-    (tmp_path / "tuned" / "trainings").mkdir(parents=True)
-    (tmp_path / "tuned" / "trainings" / "plan.json").write_text('{"folds": 2')
+    (tmp_path / "tuned" / ".trainings").mkdir(parents=True)
+    (tmp_path / "tuned" / ".trainings" / "plan.json").write_text('{"folds": 2')
     with pytest.raises(InputError, match="not the plan of a fine-tuning"):
         tune(labelled_runs, tmp_path / "tuned", start, 600)
 

@@ -65,6 +65,14 @@ def test_windows_suit_the_stride_of_the_network() -> None:
     assert tiled.windows == WindowSettings(window_zyx=(64, 128, 128), overlap=0.0)
 
 
+def test_what_may_take_too_long_gives_way_to_something_cheaper() -> None:
+    pace = pace_of(TWICE, 100.0)
+    for seconds in (10.0, 10.0, 10.0, 10.0, 60.0):
+        pace.record(TWICE, seconds)
+    # the mean, 22.5 s without the first, fits twice into 50 s; the longest, 60 s, does not
+    assert pace.choose(COMPETITION, left=2, now=50.0) == ONCE
+
+
 def test_without_a_deadline_everything_is_done_as_wished() -> None:
     pace = pace_of(FOUR_TIMES, None)
     pace.record(FOUR_TIMES, 1e9)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from one_tomogram import pick_tomogram
 from spheres import VOXEL, cut_spheres
 
 from kaggle_cryoet.errors import InputError
@@ -28,7 +29,7 @@ from kaggle_cryoet.picking.choose import best_expected, choose, expected_counts
 from kaggle_cryoet.picking.detect import Detections
 from kaggle_cryoet.picking.equalise import equalise
 from kaggle_cryoet.picking.normalise import normalise
-from kaggle_cryoet.picking.pickers import MODELS_NOTE, load_pickers, pick_tomogram
+from kaggle_cryoet.picking.pickers import MODELS_NOTE, load_pickers
 from kaggle_cryoet.picking.pipeline import pick_runs
 from kaggle_cryoet.picking.segment import ScoreGrid
 from kaggle_cryoet.picking.settings import PickSettings

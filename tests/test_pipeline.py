@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from one_tomogram import pick_tomogram
 
 from kaggle_cryoet.geometry import angstrom_to_index
 from kaggle_cryoet.jobs import evaluate
@@ -17,7 +18,7 @@ from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking import pickers, pipeline
 from kaggle_cryoet.picking.candidates import LocaliseSettings, find_candidates
 from kaggle_cryoet.picking.normalise import normalise
-from kaggle_cryoet.picking.pickers import UNetPicker, pick_tomogram
+from kaggle_cryoet.picking.pickers import UNetPicker
 from kaggle_cryoet.picking.pipeline import pick_runs
 from kaggle_cryoet.picking.segment import ScoreGrid, SegmentSettings, segment
 from kaggle_cryoet.picking.settings import PickSettings

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from one_tomogram import pick_tomogram
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import evaluate
 from kaggle_cryoet.models.store import YoloModel, load_unet, load_yolo, save_yolo
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.picking.detect import DetectSettings
-from kaggle_cryoet.picking.pickers import YoloPicker, pick_tomogram
+from kaggle_cryoet.picking.pickers import YoloPicker
 from kaggle_cryoet.picking.segment import SegmentSettings
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import read_copick

@@ -214,18 +214,6 @@ def test_other_errors_of_the_network_are_raised_at_once():
     assert len(network.windows) == 1
 
 
-def test_progress_counts_the_windows():
-    calls = []
-    segment(
-        Blockwise(),
-        volume_of((16, 36, 24)),
-        settings=exact(overlap=0),
-        device=CPU,
-        progress=lambda done, total: calls.append((done, total)),
-    )
-    assert calls == [(1, 2), (2, 2)]
-
-
 def test_the_network_is_evaluated_without_gradients_and_not_in_training_mode():
     class Modest(Blockwise):
         def forward(self, window):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -202,8 +203,10 @@ def test_a_pt_file_gives_what_fits_whatever_its_classes(tmp_path: Path):
 
 
 def test_what_is_no_yolo11_is_refused(tmp_path: Path):
-    with pytest.raises(InputError, match="does not exist"):
-        starting_weights(tmp_path / "yolo11n.pt", None)
+    (tmp_path / "last.ckpt").write_bytes(b"of another training")
+    for path in (tmp_path / "yolo11n.pt", tmp_path / "last.ckpt"):
+        with pytest.raises(InputError, match=r"is neither a model folder nor a \.pt file"):
+            starting_weights(path, None)
     (tmp_path / "broken.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="not a"):
         starting_weights(tmp_path / "broken.pt", None)
@@ -219,7 +222,8 @@ def test_there_must_be_a_checkpoint_to_resume(tmp_path: Path, slices: Path):
 def test_bad_requests_are_refused_before_anything_is_written(tmp_path: Path, slices: Path, labelled_runs: Path):
     for options, said in (
         ({"preset": "theirs"}, "unknown preset"),
-        ({"seed": -1}, "must not be negative"),
+        ({"seed": -1}, "a seed is from 0"),
+        ({"seed": 2**32}, "a seed is from 0"),
         ({"time_limit_seconds": 0.0}, "a time limit positive"),
         ({"validation_directories": [labelled_runs]}, "nothing beside it"),
     ):
@@ -274,6 +278,13 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
             train_yolo([slices], tmp_path / "run", recipe=TINY, device="cpu", progress=False)
         with pytest.raises(InputError, match="with epochs = 2, got 3"):
             check_checkpoint(tmp_path / "run" / "training" / "weights" / "last.pt", {"epochs": 3})
+        others = other_runs(slices, tmp_path / "others")
+        for data, recipe, said in (
+            (slices, replace(TINY, learning_rate=0.5), "recipe"),
+            (others, TINY, "training_runs"),
+        ):
+            with pytest.raises(InputError, match=f"gone on with as it began, but {said} changed"):
+                train_yolo([data], tmp_path / "run", recipe=recipe, resume=True, device="cpu", progress=False)
         folder = train_yolo([slices], tmp_path / "run", recipe=TINY, resume=True, device="cpu", progress=False)
     rows = read_results(tmp_path / "run" / "training" / "results.csv")
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -291,6 +302,15 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
     assert record >= {"results.csv", "results.png", "confusion_matrix_normalized.png"}
     with pytest.raises(InputError, match="all 2 epochs are done"):
         train_yolo([slices], tmp_path / "run", recipe=TINY, resume=True, device="cpu", progress=False)
+
+
+def other_runs(slices: Path, folder: Path) -> Path:
+    """A copy of a folder of slices, in which the runs to train on bear other names."""
+    shutil.copytree(slices, folder)
+    for part in ("images", "labels"):
+        for run in list((folder / part / "train").iterdir()):
+            run.rename(run.with_name(f"another-{run.name}"))
+    return folder
 
 
 def train_interrupted(slices: Path, output: Path, start: Path, recipe: YoloRecipe) -> None:

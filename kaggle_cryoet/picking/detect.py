@@ -2,7 +2,6 @@
 
 import copy
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +74,6 @@ def detect(
     settings: DetectSettings,
     yolo_settings: YoloSettings,
     device: torch.device,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Detections:
     """Boxes in the z-slices of a normalised `(z, y, x)` volume, by slice, type and falling confidence.
 
@@ -93,8 +91,6 @@ def detect(
         What it sees of the volume.
     device
         Where it is applied.
-    progress
-        Called after each batch with the number of slices done and of all slices.
 
     Raises
     ------
@@ -129,8 +125,6 @@ def detect(
         else:
             found.append((part[boxes.image], boxes))
             done += len(part)
-            if progress is not None:
-                progress(done, len(slices))
             continue
         if device.type == "cuda":  # here, where the error no longer holds the tensors
             torch.cuda.empty_cache()

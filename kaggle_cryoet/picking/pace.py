@@ -155,10 +155,11 @@ class Pace:
         forecasts = [self._forecast(plan) for plan in ladder]
         fitting = [n for n, forecast in enumerate(forecasts) if left * forecast <= (1 - RESERVE) * seconds_left]
         chosen = fitting[0] if fitting else len(ladder) - 1
-        settings = ladder[chosen].settings
-        self._tell(settings, left, left * forecasts[0], seconds_left, fits=bool(fitting))
-        longest = max(self._seconds.get(settings, ()), default=forecasts[chosen])
-        return settings if longest <= seconds_left else None
+        self._tell(ladder[chosen].settings, left, left * forecasts[0], seconds_left, fits=bool(fitting))
+        for plan, forecast in zip(ladder[chosen:], forecasts[chosen:], strict=True):
+            if max(self._seconds.get(plan.settings, ()), default=forecast) <= seconds_left:
+                return plan.settings
+        return None
 
     def record(self, settings: PickSettings, seconds: float) -> None:
         """Note how long a tomogram took; the first, for which kernels are compiled, counts until there is another."""

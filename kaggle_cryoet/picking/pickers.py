@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from kaggle_cryoet.models.folder import weights_digest
 from kaggle_cryoet.models.hybrid import HybridModel
@@ -19,7 +17,7 @@ from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLD
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE, find_candidates
 from kaggle_cryoet.picking.choose import Decides, choose, expected_counts
 from kaggle_cryoet.picking.detect import Detections, detect, prepare
-from kaggle_cryoet.picking.equalise import Shown, show
+from kaggle_cryoet.picking.equalise import Shown
 from kaggle_cryoet.picking.fuse import Candidates, join, rank, suppress_each_type
 from kaggle_cryoet.picking.pace import Plan, hybrid_plans, unet_plans, yolo_plans
 from kaggle_cryoet.picking.segment import ScoreGrid, segment
@@ -210,11 +208,3 @@ def _warn_if_not_calibrated(model: Decides, folder: Path) -> None:
     """Say so if a model knows thresholds alone."""
     if model.calibration is None:
         logger.warning("%s has no calibration: what is above its thresholds is picked; fit them anew", folder)
-
-
-def pick_tomogram(
-    volume: NDArray[np.float32], voxel_angstrom: float, picker: Picker, settings: PickSettings, device: torch.device
-) -> Picks:
-    """Picks of a normalised `(z, y, x)` volume."""
-    seen = picker.look(show(volume, picker.spectra), settings, device)
-    return picker.decide(seen, volume.shape, voxel_angstrom, settings)

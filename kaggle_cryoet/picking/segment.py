@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,7 +78,6 @@ def segment(
     *,
     settings: SegmentSettings,
     device: torch.device,
-    progress: Callable[[int, int], None] | None = None,
 ) -> ScoreGrid:
     """Scores of a normalised `(z, y, x)` volume, on a grid of `ceil(shape / network.stride)` voxels.
 
@@ -98,8 +96,6 @@ def segment(
         How the network is applied.
     device
         Where it is applied.
-    progress
-        Called after each window with the number of windows done and of all windows.
 
     Raises
     ------
@@ -121,7 +117,7 @@ def segment(
     while True:
         try:
             with torch.inference_mode():
-                return _blend(network, volume, window_zyx, windows.overlap, settings, device, progress)
+                return _blend(network, volume, window_zyx, windows.overlap, settings, device)
         except (MemoryError, RuntimeError) as error:
             smaller = halve_window(window_zyx, multiple, settings.minimum_window)
             if smaller is None or not is_out_of_memory(error):
@@ -139,7 +135,6 @@ def _blend(
     overlap: float,
     settings: SegmentSettings,
     device: torch.device,
-    progress: Callable[[int, int], None] | None,
 ) -> ScoreGrid:
     """Scores of a volume, blended from windows of one size."""
     import torch
@@ -153,8 +148,7 @@ def _blend(
     for size, edge in zip(volume.shape, window_zyx, strict=True):
         starts = window_starts(size, edge, overlap=overlap, multiple=multiple)
         axes.append(list(zip(starts.tolist(), blend_weights(starts // stride, edge // stride), strict=True)))
-    windows = list(itertools.product(*axes))
-    for done, ((z, weight_z), (y, weight_y), (x, weight_x)) in enumerate(windows, 1):
+    for (z, weight_z), (y, weight_y), (x, weight_x) in itertools.product(*axes):
         window = torch.from_numpy(extract_window(volume, (z, y, x), window_zyx)).to(device)
         part = _scores(network, window, stride, settings.flips, dtype)  # (class, z, y, x)
         if dtype is not None and not _is_finite(part):
@@ -167,8 +161,6 @@ def _blend(
         target = blended[:, z // stride :, y // stride :, x // stride :]
         depth, height, width = map(min, target.shape[1:], part.shape[1:])  # without the rim that was mirrored
         target[:, :depth, :height, :width] += part[:, :depth, :height, :width].cpu()
-        if progress is not None:
-            progress(done, len(windows))
     return ScoreGrid(score=score, stride=stride)
 
 

@@ -4,7 +4,6 @@ import logging
 import multiprocessing
 import multiprocessing.queues
 import queue
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +27,9 @@ def _work(
     weights: Path,
     settings: PickSettings,
     device: torch.device,
-    seconds_left: float | None,
+    deadline: float | None,
 ) -> None:
-    """A worker process: its outcomes, then None."""
-    deadline = None if seconds_left is None else time.monotonic() + seconds_left
+    """A worker process: its outcomes, then None. The clock of the deadline is that of the machine."""
     for outcome in pick_on_device(runs, weights, settings, device, deadline):
         outcomes.put(outcome)
     outcomes.put(None)
@@ -56,9 +54,8 @@ class _Worker:
         self.later = list(later)
         self.silent_deaths = silent_deaths
         self.outcomes: multiprocessing.queues.Queue[Outcome | None] = context.Queue()
-        seconds_left = None if work.deadline is None else work.deadline - time.monotonic()
         self.process = context.Process(
-            target=_work, args=(self.outcomes, share, work.weights, work.settings, device, seconds_left), daemon=True
+            target=_work, args=(self.outcomes, share, work.weights, work.settings, device, work.deadline), daemon=True
         )
         self.process.start()
 
@@ -124,7 +121,8 @@ def _after_death(worker: _Worker, work: _Work) -> tuple[list[Outcome], list[_Wor
     """Runs that are given up after a worker's death, and its successor, if there is anything to do."""
     deaths = worker.silent_deaths + 1
     reason = f"the worker on {worker.device} died with exit status {worker.process.exitcode}"
-    given_up, rest = (1, worker.missing[1:] + worker.later) if worker.alone else (0, worker.missing + worker.later)
+    given_up = len(worker.missing) if worker.alone else 0  # none if it died when all was said
+    rest = worker.missing[given_up:] + worker.later
     if deaths >= MOST_SILENT_DEATHS:
         given_up, rest = len(worker.missing) + len(worker.later), []
     failed = [Outcome(run=run.name, reason=reason) for run in (worker.missing + worker.later)[:given_up]]

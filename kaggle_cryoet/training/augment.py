@@ -107,7 +107,9 @@ def scramble(x: Tensor, settings: AugmentSettings, generator: torch.Generator) -
         gain = torch.rsqrt(1 + ratio**2)
         transform.mul_(noise.mul_(ratio * gain).add_(gain))
         drowned = torch.fft.irfftn(transform, s=shape)
-        x[item, 0] = drowned.mul_(_spread(x[item]) / _spread(drowned))
+        before, after = _spread(x[item]), _spread(drowned)
+        if before > 0 and after > 0:  # a crop that is for the most part masked has no noise to imitate
+            x[item, 0] = drowned.mul_(before / after)
     return x
 
 

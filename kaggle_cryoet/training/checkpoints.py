@@ -23,6 +23,8 @@ LOG_FOLDER = "log"
 METRICS_FILE = "metrics.csv"
 CURVES_FILE = "curves.png"
 KEPT_FOLDER = "models"
+UNREADABLE = (RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, pickle.UnpicklingError)
+"""What torch raises of bytes that are no checkpoint."""
 
 
 class SaveModel(Callback):
@@ -135,7 +137,7 @@ def read_checkpoint(path: Path, network: torch.nn.Module, origin: dict[str, int]
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
         found = {name: value.shape for name, value in content["state_dict"].items()}
         int(content["epoch"])
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+    except (*UNREADABLE, OSError) as error:
         raise InputError(f"{path}: not a whole checkpoint of a training ({type(error).__name__}: {error})") from None
     if found != {f"network.{name}": value.shape for name, value in network.state_dict().items()}:
         raise InputError(f"{path}: is of another network; resume with the preset the training was begun with")
@@ -155,7 +157,8 @@ def csv_logger(output: Path, epochs_done: int) -> CSVLogger:
     rows: list[dict[str, Any]] = []
     if path.is_file():
         with path.open(newline="", encoding="utf8") as file:
-            rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+            whole = (row for row in csv.DictReader(file) if (row.get("epoch") or "").isdecimal())  # the last may be cut
+            rows = [{name: value for name, value in row.items() if name and value} for row in whole]
         path.unlink()
     logger = CSVLogger(output, name="", version=LOG_FOLDER)
     logger.experiment.metrics = [row for row in rows if int(row["epoch"]) < epochs_done]

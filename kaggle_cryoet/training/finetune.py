@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
+from kaggle_cryoet.models.folder import weights_digest
 from kaggle_cryoet.models.store import UNetModel, load_unet, save_unet
 from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
@@ -42,6 +43,8 @@ from kaggle_cryoet.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
+WORK_FOLDER = ".trainings"
+"""In the output folder, until all is done."""
 PLAN_FILE = "plan.json"
 SCORE_FILE = "leave_one_out.json"
 
@@ -139,12 +142,20 @@ def fine_tune(
     start = None if start_from is None else load_unet(start_from)
     how = training_preset(preset).training
     devices = choose_devices(device)
-    work = output / "trainings"
-    plan = _read_plan(work / PLAN_FILE)
+    work = output / WORK_FOLDER
+    request = {
+        "runs": [run.name for run in runs],
+        "start": None if start_from is None else weights_digest(Path(start_from)),
+        "preset": preset,
+        "crops": asdict(crops),
+        "settings": asdict(settings),
+        "seed": seed,
+    }
+    plan = _read_plan(work / PLAN_FILE, request)
     if plan is None:
         spectrum = start.settings.spectrum if how.equalise and start is not None else ()
         plan = _make_plan(runs, spectrum, time_limit_seconds, devices, preset, crops, settings)
-        _write_json(work / PLAN_FILE, asdict(plan))
+        _write_json(work / PLAN_FILE, {"plan": asdict(plan), "request": request})
     trainings = _trainings(runs, plan, work, preset, start_from, crops, settings, seed)
     by_name = {run.name: run for run in runs}
     candidates: dict[str, Picks] = {}
@@ -244,14 +255,23 @@ def _make_plan(
     return Plan(crops_per_epoch=portion, folds=folds, training_seconds=seconds)
 
 
-def _read_plan(path: Path) -> Plan | None:
-    """The plan of an interrupted fine-tuning; None if there is none."""
+def _read_plan(path: Path, request: Mapping[str, Any]) -> Plan | None:
+    """The plan of an interrupted fine-tuning of the same request; None if there is none."""
     if not path.is_file():
         return None
     try:
-        return Plan(**json.loads(path.read_text(encoding="utf8")))
-    except (OSError, ValueError, TypeError) as error:
+        content = json.loads(path.read_text(encoding="utf8"))
+        plan, before = Plan(**content["plan"]), dict(content["request"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: not the plan of a fine-tuning ({error}); remove its folder to begin anew") from error
+    asked = json.loads(json.dumps(request))
+    changed = sorted(name for name in {*before, *asked} if before.get(name) != asked.get(name))
+    if changed:
+        raise InputError(
+            f"{path}: a fine-tuning is gone on with as it began, but {', '.join(changed)} changed; "
+            "remove its folder to begin anew"
+        )
+    return plan
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -66,18 +66,18 @@ def train_side_by_side(
             for number, training in enumerate(trainings):
                 if number and time.monotonic() + expected_seconds > deadline:
                     break
-                began = time.monotonic()
-                _train(training, device)
-                expected_seconds = max(expected_seconds, time.monotonic() - began)
+                expected_seconds = max(expected_seconds, _train(training, device))
                 bar.update()
                 yield training
             return
         context = multiprocessing.get_context("spawn")
         free = context.Queue()
-        for index in range(len(devices)):
-            free.put(devices[index].index)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        names = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+        for device_of_one in devices:
+            free.put(names[device_of_one.index or 0])
         with ProcessPoolExecutor(len(devices), context, initializer=_take_gpu, initargs=(free,)) as pool:
-            waiting, running = list(trainings), dict[Future[None], Training]()
+            waiting, running = list(trainings), dict[Future[float], Training]()
             while waiting or running:
                 while waiting and len(running) < len(devices):
                     if len(waiting) < len(trainings) and time.monotonic() + expected_seconds > deadline:
@@ -86,21 +86,22 @@ def train_side_by_side(
                     training = waiting.pop(0)
                     running[pool.submit(_train, training, device)] = training
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    done.result()
+                    expected_seconds = max(expected_seconds, done.result())
                     bar.update()
                     yield running.pop(done)
 
 
-def _take_gpu(free: "multiprocessing.queues.Queue[int]") -> None:
+def _take_gpu(free: "multiprocessing.queues.Queue[str]") -> None:
     """Let this process see one GPU, its own."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = str(free.get())
+    os.environ["CUDA_VISIBLE_DEVICES"] = free.get()
 
 
-def _train(training: Training, device: str) -> None:
-    """Train, or go on, or do nothing if it is done already: there is a model from the first epoch on."""
+def _train(training: Training, device: str) -> float:
+    """Train, or go on, or do nothing if it is done (there is a model from the first epoch on); the seconds it took."""
+    began = time.monotonic()
     model = training.output / UNET_FOLDER
     if model.is_dir() and load_unet(model).provenance["epochs"] >= training.length.epochs:
-        return
+        return 0.0
     train_unet(
         training.data,
         training.output,
@@ -114,3 +115,4 @@ def _train(training: Training, device: str) -> None:
         device=device,
         progress=False,
     )
+    return time.monotonic() - began

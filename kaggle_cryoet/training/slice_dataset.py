@@ -26,6 +26,7 @@ from kaggle_cryoet.training.volumes import (
     load_labelled_volume,
     spectrum_of,
 )
+from kaggle_cryoet.whole_file import whole_file
 
 PNG_COMPRESSION = 1
 """The noise of tomograms hardly compresses; higher levels cost time and gain nothing."""
@@ -87,7 +88,8 @@ def write_slices(
     _check_folder(output, request)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        (output / REQUEST_FILE).write_text(json.dumps(request, indent=1) + "\n", encoding="utf8")
+        with whole_file(output / REQUEST_FILE) as partial:
+            partial.write_text(json.dumps(request, indent=1) + "\n", encoding="utf8")
         for run, part in tqdm(runs, desc="slices", unit="tomogram", disable=not progress):
             if not (output / IMAGES / part / run.name).is_dir():
                 _write_run(output, load_labelled_volume(run), part, settings)

@@ -1,5 +1,6 @@
 """Train a 3D U-Net on labelled tomograms, from nothing or from a model folder, and go on where it stopped."""
 
+import builtins
 import functools
 import json
 import shutil
@@ -40,6 +41,11 @@ from kaggle_cryoet.training.trainer import (
 from kaggle_cryoet.training.volumes import MOST_FOR_SPECTRUM, Source, evenly, load_labelled_volume, spectrum_of
 
 __all__ = ["TrainingLength", "train_unet"]
+
+VOLUMES_FOLDER = ".training-volumes"
+"""In the output folder, for tomograms that memory has no room for, and only as long as a training lasts."""
+STREAM_FOLDER = ".training-stream"
+"""For tomograms that are simulated meanwhile, until a training is done."""
 
 
 def train_unet(
@@ -103,8 +109,8 @@ def train_unet(
     checkpoint = output / "checkpoints" / "last.ckpt"
     if not resume and checkpoint.exists():
         raise InputError(f"{output} holds a training already; resume it or choose another folder")
-    if seed < 0:
-        raise InputError(f"the seed must not be negative, got {seed}")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"a seed is from 0 to 2³² - 1, got {seed}")
     devices = devices_that_share(choose_devices(device), length.batch_size)
     built_from = network_settings(preset, settings)
     start = None if start_from is None else load_unet(start_from)
@@ -117,7 +123,7 @@ def train_unet(
         epochs_done = read_checkpoint(checkpoint, network, {"steps": length.steps, "seed": seed})["epoch"] + 1
     if data.least_equalised < 1 and not settings.equalise:
         raise InputError("tomograms can go no share of the way to a spectrum in a training that equalises none")
-    mapped, streamed = output / "volumes", output / "stream"
+    mapped, streamed = output / VOLUMES_FOLDER, output / STREAM_FOLDER
     shutil.rmtree(mapped, ignore_errors=True)  # of a training that was killed
     sources, held_out = split_sources(data_directories, validation_directories, data, hold_out=hold_out)
     known = load_unet(output / UNET_FOLDER) if resume else start
@@ -147,6 +153,7 @@ def train_unet(
         "preset": preset,
         "started_from": None if start is None else dict(start.provenance),
         "training_runs": [volume.name for volume in training],
+        "training_weights": [volume.weight for volume in training],
         "validation_runs": [volume.name for volume in validation],
         "length": asdict(length),
         "crops": asdict(crops),
@@ -184,11 +191,14 @@ def train_unet(
 
 
 def _check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise an `InputError` that names what of a training is not what it began with, but for how much memory it has."""
-    changed = ["training_runs"] if before.get("training_runs") != now["training_runs"] else []
-    for part in ("crops", "data", "training"):
+    """Raise an `InputError` that names what of a training is not what it began with.
+
+    How much memory it has, and what it keeps apart, may change.
+    """
+    changed = [name for name in ("training_runs", "training_weights") if before.get(name) != now[name]]
+    for part in ("length", "crops", "data", "training"):
         found, expected = json.loads(json.dumps(now[part])), before.get(part, {})
-        names = sorted({*found, *expected} - {"memory_gb"})
+        names = sorted({*found, *expected} - {"memory_gb", "keep"})
         changed += [f"{part}.{name}" for name in names if found.get(name) != expected.get(name)]
     if changed:
         raise InputError(f"a training is gone on with as it began, but {', '.join(changed)} changed")
@@ -221,6 +231,6 @@ def _raise_as_here(error: ProcessRaisedException, output: Path) -> NoReturn:
     name, _, said = last.partition(": ")
     if name.endswith("InputError"):
         raise InputError(said) from error
-    if name == "OSError":
+    if isinstance(getattr(builtins, name, None), type) and issubclass(getattr(builtins, name), OSError):
         raise InputError(f"{output}: cannot be written ({said}); what was saved before is whole") from error
     raise error

@@ -14,7 +14,7 @@ from kaggle_cryoet.training.slice_folder import DATA_FILE, SliceFolder, read_sli
 from kaggle_cryoet.training.source import source_commit
 from kaggle_cryoet.training.yolo_recipes import PRESET_SEEDS, PRESETS, YoloRecipe, ultralytics_arguments
 from kaggle_cryoet.training.yolo_record import KeepModel, show_progress
-from kaggle_cryoet.training.yolo_start import check_checkpoint, resumed_start, starting_weights
+from kaggle_cryoet.training.yolo_start import check_checkpoint, check_unchanged, resumed_start, starting_weights
 
 RECORD_FOLDER = "training"
 SLICES_FOLDER = "slices"
@@ -76,16 +76,17 @@ def train_yolo(
     Raises
     ------
     InputError
-        If the data cannot be trained on, or there is nothing to resume or to start from.
+        If the data cannot be trained on, there is nothing to resume or to start from, or what is resumed began with
+        other slices or another recipe.
     """
     begun = monotonic()
     output = Path(output)
     recipe, seed = _recipe(preset, recipe, epochs), PRESET_SEEDS[preset] if seed is None else seed
-    if seed < 0 or (time_limit_seconds is not None and not time_limit_seconds > 0):
-        raise InputError(f"the seed must not be negative, a time limit positive, got {seed=}, {time_limit_seconds=}")
+    if not 0 <= seed < 2**32 or (time_limit_seconds is not None and not time_limit_seconds > 0):
+        raise InputError(f"a seed is from 0 to 2³² - 1, a time limit positive, got {seed=}, {time_limit_seconds=}")
     checkpoint = output / RECORD_FOLDER / "weights" / "last.pt"
     if resume:
-        check_checkpoint(checkpoint, {"epochs": recipe.epochs, "batch": recipe.batch_size, "seed": seed})
+        check_checkpoint(checkpoint, {"epochs": recipe.epochs, "seed": seed})
     elif checkpoint.exists():
         raise InputError(f"{output} holds a training already; resume it or choose another folder")
     where = choose_devices(device)[0]
@@ -112,6 +113,8 @@ def train_yolo(
         "image_pixels": arguments["imgsz"],
         "recipe": asdict(recipe),
     }
+    if resume:
+        check_unchanged(output / YOLO_FOLDER, settings, provenance)
     from kaggle_cryoet.training.local_ultralytics import local_ultralytics
     from kaggle_cryoet.training.yolo_trainer import SliceTrainer
 

@@ -1,5 +1,6 @@
 """Where a training of a detector begins: fresh weights, a model folder, a `.pt` file, or its own checkpoint."""
 
+import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,12 +41,12 @@ def starting_weights(start_from: str | Path | None, size: str | None) -> Start:
     if path.is_dir():
         model = load_yolo(path)
         found = Start(size=model.settings.size, weights=dict(model.network.state_dict()), origin=dict(model.provenance))
-    elif path.is_file():
+    elif path.suffix == ".pt" and path.is_file():
         network, _ = _read_pt(path)
         weights = dict(network.state_dict())
         found = Start(size=_size_of(weights, path), weights=weights, origin=path.name)
     else:
-        raise InputError(f"{path}: does not exist; expected a model folder or a .pt file")
+        raise InputError(f"{path}: is neither a model folder nor a .pt file")
     if size not in (None, found.size):
         raise InputError(f"{path}: is a YOLO11 of size {found.size!r}, expected {size!r}")
     return found
@@ -63,7 +64,7 @@ def check_checkpoint(path: Path, origin: Mapping[str, int]) -> None:
     Raises
     ------
     InputError
-        If there is none, it is broken, finished, or of a training of another length, batch size or seed.
+        If there is none, it is broken, finished, or of a training of another length or seed.
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no checkpoint to resume from")
@@ -77,6 +78,21 @@ def check_checkpoint(path: Path, origin: Mapping[str, int]) -> None:
             )
     if content.get("epoch", -1) + 1 >= origin["epochs"]:
         raise InputError(f"{path}: all {origin['epochs']} epochs are done; there is nothing to resume")
+
+
+def check_unchanged(model: Path, settings: YoloSettings, provenance: Mapping[str, Any]) -> None:
+    """Raise an `InputError` that names what of a training is not what it began with, as its model folder says.
+
+    The batch that memory has room for is ultralytics' matter, and not compared: the recipe is.
+    """
+    known = load_yolo(model)
+    now = json.loads(json.dumps(dict(provenance)))
+    parts = ("training_runs", "validation_runs", "recipe")
+    changed = [name for name in parts if known.provenance.get(name) != now[name]]
+    if known.settings != settings:
+        changed.append("images")
+    if changed:
+        raise InputError(f"a training is gone on with as it began, but {', '.join(changed)} changed")
 
 
 def _read_pt(path: Path) -> tuple[nn.Module, dict[str, Any]]:
