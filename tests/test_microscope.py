@@ -227,6 +227,24 @@ def test_wedge_of_each_reconstruction_is_as_empty_as_it_should_be() -> None:
     assert share["isonetcorrected"] > share["denoised"]
 
 
+@pytest.mark.parametrize("flipped", [True, False])
+@pytest.mark.parametrize("band", [(0.1, 0.15), (0.35, 0.42)], ids=["before the first zero", "after it"])
+def test_what_fills_the_wedge_is_dark_where_there_is_protein(flipped: bool, band: tuple[float, float]) -> None:
+    settings = nuisances(
+        wedge_filled=0.8, phase_flipped=flipped, defocus_angstrom=5e4, signal_per_noise=1e4, cutoff_per_voxel=0.5
+    )
+    density = np.zeros((64, 64, 80), dtype=np.float32)
+    density[16:48, 16:48, 16:64] = np.random.default_rng(6).random((32, 32, 48), dtype=np.float32) - 0.5
+    volume = reconstruct_types(density, *_again(settings), ("isonetcorrected",))["isonetcorrected"]
+    found, true = np.fft.rfftn(volume), np.fft.rfftn(density)
+    kz, ky, kx = np.fft.fftfreq(64)[:, None, None], np.fft.fftfreq(64)[:, None], np.arange(41) / 80
+    radius, angle = np.sqrt(kz**2 + ky**2 + kx**2), np.degrees(np.arctan2(np.abs(kz), kx)) + 0 * ky
+    within = (radius > band[0]) & (radius < band[1])
+    for part in (within & (angle > 58), within & (angle < 38)):
+        shared = (found[part] * true[part].conj()).real.sum()
+        assert shared < -0.5 * np.linalg.norm(found[part]) * np.linalg.norm(true[part])
+
+
 def test_raw_reconstruction_is_noisier_than_the_denoised_one() -> None:
     settings = nuisances(raw_noise=3.0, signal_per_noise=0.0)
     volumes = reconstruct_types(np.zeros(SHAPE, np.float32), *_again(settings), ("wbp", "denoised"))

@@ -182,17 +182,19 @@ def test_picks_outside_the_volume_or_beside_counts_are_refused() -> None:
 
 def test_membranes_and_carbon_spare_given_picks() -> None:
     shape = (60, 150, 170)
-    name = "ribosome"
     position = np.array([[25.0, 40, 50], [30, 100, 120], [35, 60, 140]])
-    picks = Picks(position_zyx_angstrom=position * VOXEL, label=np.full(3, label_of(name)))
-    model = load_bead_model(name)
+    picks = Picks(position_zyx_angstrom=position * VOXEL, label=np.full(3, label_of("ribosome")))
+    crowded = CLEAN | {"vesicles_per_cubic_micrometre": 2e3, "carbon_edge": True}
+    rows = np.stack(np.indices(shape), axis=-1)
+    balls = [np.linalg.norm(rows - centre, axis=-1) < 8.0 for centre in position]
     for seed in range(4):
-        settings = nuisances(**(CLEAN | {"vesicles_per_cubic_micrometre": 2e3, "carbon_edge": True}))
-        made = draw_specimen(settings, shape, np.random.default_rng(seed), voxel_angstrom=VOXEL, picks=picks)
-        rows = np.stack(np.indices(shape), axis=-1)
-        for centre in position:
-            inside = np.linalg.norm(rows - centre, axis=-1) < 8.0
-            assert made.density[inside].sum() < 1.2 * model.mass.sum()
+        clean, made = (
+            draw_specimen(nuisances(**settings), shape, np.random.default_rng(seed), voxel_angstrom=VOXEL, picks=picks)
+            for settings in (CLEAN, crowded)
+        )
+        assert made.density.sum() > 2 * clean.density.sum()
+        for ball in balls:  # masses vary by some per cent; a membrane through the middle is half of one
+            assert made.density[ball].sum() == pytest.approx(clean.density[ball].sum(), rel=0.25)
 
 
 def test_nuisances_must_be_finite_and_slopes_alone_may_be_negative() -> None:

@@ -33,7 +33,6 @@ def simulate_tomogram(
     seed: Sequence[int] | int,
     shape_zyx: tuple[int, int, int] = CZII_SHAPE_ZYX,
     nuisances: Nuisances | None = None,
-    voxel_angstrom: float = CZII_VOXEL_ANGSTROM,
     counts: Mapping[str, int] | None = None,
     picks: Picks | None = None,
     bead_models: Mapping[str, BeadModel] | None = None,
@@ -45,7 +44,6 @@ def simulate_tomogram(
         seed=seed,
         shape_zyx=shape_zyx,
         nuisances=nuisances,
-        voxel_angstrom=voxel_angstrom,
         counts=counts,
         picks=picks,
         bead_models=bead_models,
@@ -60,7 +58,6 @@ def simulate_tomograms(
     seed: Sequence[int] | int,
     shape_zyx: tuple[int, int, int] = CZII_SHAPE_ZYX,
     nuisances: Nuisances | None = None,
-    voxel_angstrom: float = CZII_VOXEL_ANGSTROM,
     counts: Mapping[str, int] | None = None,
     picks: Picks | None = None,
     bead_models: Mapping[str, BeadModel] | None = None,
@@ -78,8 +75,6 @@ def simulate_tomograms(
         Shape of the volume in voxels.
     nuisances
         Specimen and microscope; drawn from the distributions of training if not given.
-    voxel_angstrom
-        Size of a voxel.
     counts, picks, bead_models
         As in `draw_specimen`.
     tomogram_types
@@ -98,9 +93,15 @@ def simulate_tomograms(
     rng = np.random.default_rng(seed)
     nuisances = nuisances or NUISANCE_RANGES["training"].draw(rng)
     specimen = draw_specimen(
-        nuisances, shape_zyx, rng, voxel_angstrom=voxel_angstrom, counts=counts, picks=picks, bead_models=bead_models
+        nuisances,
+        shape_zyx,
+        rng,
+        voxel_angstrom=CZII_VOXEL_ANGSTROM,
+        counts=counts,
+        picks=picks,
+        bead_models=bead_models,
     )
-    series = draw_tilt_series(nuisances, voxel_angstrom, rng)
+    series = draw_tilt_series(nuisances, CZII_VOXEL_ANGSTROM, rng)
     volumes = reconstruct_types(specimen.density, series, nuisances, rng, tomogram_types)
     finish_seed = int(rng.integers(2**63))
     tomograms = {}
@@ -108,7 +109,7 @@ def simulate_tomograms(
         volume = finish(
             volumes.pop(tomogram_type), nuisances, np.random.default_rng(finish_seed), tomogram_type=tomogram_type
         )
-        tomograms[tomogram_type] = Tomogram(data=volume, voxel_angstrom=voxel_angstrom, name=name)
+        tomograms[tomogram_type] = Tomogram(data=volume, voxel_angstrom=CZII_VOXEL_ANGSTROM, name=name)
     return tomograms, specimen.picks, nuisances
 
 

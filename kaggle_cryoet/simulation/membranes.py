@@ -39,12 +39,17 @@ class Vesicle:
     """Density relative to `HEADGROUP_DENSITY`."""
 
     def outside(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`(n,)` how far `(n, 3)` positions zyx lie outside the membrane, in voxels; negative inside."""
-        offset = (position - self.centre_zyx) / np.array([self.flattening, 1.0, 1.0])
-        distance = np.linalg.norm(offset, axis=-1)
-        direction = offset / (distance[..., None] + 1e-9)
-        ripple = np.sin(direction @ self.ripple_wave.T + self.ripple_phase) @ self.ripple_amplitude
-        return np.asarray(distance - self.radius_voxels * np.maximum(1 + ripple, 0.3))
+        """`(n,)` how far `(n, 3)` positions zyx lie outside the membrane, in voxels; negative inside.
+
+        To first order: what it is in the space in which the vesicle is round, over how fast that changes where it is
+        flat.
+        """
+        axes = np.array([self.flattening, 1.0, 1.0])
+        offset = (position - self.centre_zyx) / axes
+        distance = np.linalg.norm(offset, axis=-1) + 1e-9
+        ripple = np.sin(offset / distance[..., None] @ self.ripple_wave.T + self.ripple_phase) @ self.ripple_amplitude
+        change = (np.linalg.norm(offset / axes, axis=-1) + 1e-9) / distance
+        return np.asarray((distance - self.radius_voxels * np.maximum(1 + ripple, 0.3)) / change)
 
 
 def draw_vesicle(slab: Slab, voxel_angstrom: float, rng: np.random.Generator) -> Vesicle:
@@ -72,14 +77,15 @@ def _draw_vesicle(volume, low, high, centre, flattening, radius, wave, phase, am
             dy = y - centre[1]
             for x in range(low[2], high[2]):
                 dx = x - centre[2]
-                distance = np.sqrt(dz * dz + dy * dy + dx * dx)
-                if abs(distance - radius) > swing * radius + reach:
+                distance = np.sqrt(dz * dz + dy * dy + dx * dx) + 1e-9
+                change = (np.sqrt((dz / flattening) ** 2 + dy * dy + dx * dx) + 1e-9) / distance
+                if abs(distance - radius) > swing * radius + reach * change:
                     continue
                 factor = 1.0
                 for i in range(len(phase)):
                     turned = wave[i, 0] * dz + wave[i, 1] * dy + wave[i, 2] * dx
-                    factor += amplitude[i] * np.sin(turned / (distance + 1e-9) + phase[i])
-                outside = distance - radius * max(factor, 0.3)
+                    factor += amplitude[i] * np.sin(turned / distance + phase[i])
+                outside = (distance - radius * max(factor, 0.3)) / change
                 if abs(outside) < reach:
                     outer = (outside - offset) / sigma
                     inner = (outside + offset) / sigma
@@ -89,7 +95,7 @@ def _draw_vesicle(volume, low, high, centre, flattening, radius, wave, phase, am
 def add_vesicle(density: NDArray[np.float32], vesicle: Vesicle, voxel_angstrom: float) -> None:
     """Add a bilayer to a `(z, y, x)` density, in place."""
     swing = float(np.abs(vesicle.ripple_amplitude).sum())
-    reach = np.array([vesicle.flattening, 1.0, 1.0]) * (vesicle.radius_voxels * (1 + swing) + 6)
+    reach = np.array([vesicle.flattening, 1.0, 1.0]) * vesicle.radius_voxels * (1 + swing) + 6
     low = np.maximum(np.floor(vesicle.centre_zyx - reach), 0).astype(np.int64)
     high = np.minimum(np.ceil(vesicle.centre_zyx + reach) + 1, density.shape).astype(np.int64)
     _draw_vesicle(

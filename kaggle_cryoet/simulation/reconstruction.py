@@ -109,7 +109,8 @@ def _reconstruct(
     if tomogram_type == "isonetcorrected":
         full = padded_spectrum(density)
         full *= np.float32(-nuisances.wedge_filled * nuisances.signal_per_noise / SIGNAL_UNIT)
-        transfer = np.abs(series.transfer).mean(axis=0) * signal_gain.astype(np.float32)
+        # what is recorded has the sign of the transfer function, which the gain turns back, flipped or not
+        transfer = np.abs(series.transfer).mean(axis=0) * np.abs(signal_gain).astype(np.float32)
         lowest, highest = series.angle_radian.min(), series.angle_radian.max()
         _fill_wedge(spectrum, full, width, lowest, highest, transfer, series.ramp_limit_per_voxel)
     volume = scipy.fft.irfftn(spectrum, s=(recording.depth, height, width), workers=-1, overwrite_x=True)
