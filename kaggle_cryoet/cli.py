@@ -16,9 +16,12 @@ from kaggle_cryoet.cli_simulation import beads, calibrate, simulate
 from kaggle_cryoet.cli_training import train
 from kaggle_cryoet.cli_yolo import slices
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.whole_file import whole_file
 
 EXIT_BAD_USE = 2
 EXIT_SOME_FAILED = 3
+NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click raises where a command is missing, from its version 8.2 on."""
 EXIT_INTERRUPTED = 130
 
 branch_option = click.option(
@@ -143,10 +146,8 @@ def evaluate(submission: Path, truth: Path, json_path: Path | None) -> None:
 
     score = jobs.evaluate(submission, truth)
     if json_path is not None:
-        try:
-            json_path.write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
-        except OSError as error:
-            raise InputError(f"{json_path}: cannot be written ({error.strerror})") from None
+        with whole_file(json_path) as partial:
+            partial.write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
     click.echo(score.format_table())
 
 
@@ -191,6 +192,9 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except (InputError, click.ClickException) as error:
+        if isinstance(error, NO_ARGUMENTS):
+            click.echo(error.format_message(), err=True)  # which is the help
+            sys.exit(EXIT_BAD_USE)
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         click.echo(f"kaggle-cryoet: {' '.join(message.split())}", err=True)
         sys.exit(EXIT_BAD_USE)

@@ -65,13 +65,15 @@ class GrowingSubmission:
         self.seconds: dict[str, float] = {}
         partial = output.with_name(output.name + ".partial")
         if go_on:
-            for half_written in output.parent.glob(f".{output.name}.*"):
+            for half_written in output.parent.glob(f".{output.name}.*.partial"):
                 half_written.unlink(missing_ok=True)
         interrupted = self._read_state() if go_on else {}
         self._take_over(partial if partial.exists() else output, interrupted)
         is_interrupted_one = bool(self.picks) and not partial.exists()
         self._replaces = output.exists() and not is_interrupted_one
         self.path = partial if self._replaces else output
+        if not self._replaces:
+            partial.unlink(missing_ok=True)  # of an interrupted one whose csv to replace is no longer there
         self.table: pandas.DataFrame = write_submission(self.path, dict(sorted(self.picks.items())))
         self._partial = partial
         if not self.picks:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kaggle_cryoet.metric import Score
     from kaggle_cryoet.picking.settings import PickSettings
     from kaggle_cryoet.picks import Picks
+    from kaggle_cryoet.report.page import ReportWriter
     from kaggle_cryoet.tomogram import RunLocation
 
 __all__ = [
@@ -130,6 +131,11 @@ def run_prediction(
     settings = replace(settings or PickSettings(), branch=branch)
     files = [folder / name for folder in folders.values() for name in (DESCRIPTION_FILE, WEIGHTS_FILE)]
     key = settings_key((__version__, settings, tomogram_type), [file for file in files if file.exists()])
+    writer = None
+    if report is not None:
+        from kaggle_cryoet.report.page import ReportWriter
+
+        writer = ReportWriter(report)  # a folder that cannot be made is noticed now
     growing = GrowingSubmission(Path(output), runs=[run.name for run in runs], key=key, go_on=go_on)
 
     missing = [run for run in runs if run.name not in growing.picks]
@@ -167,9 +173,9 @@ def run_prediction(
         failed=dict(sorted(reasons.items())),
         seconds=growing.seconds,
     )
-    if report is not None:
+    if writer is not None:
         used = {"branch": branch, "weights": ", ".join(map(str, folders.values()))}
-        _write_report(report, runs, prediction, truth=None, score=None, settings=used, command=command)
+        _write_report(writer, runs, prediction, truth=None, score=None, settings=used, command=command)
     return prediction
 
 
@@ -217,6 +223,8 @@ def dry_run(
 
     from kaggle_cryoet import metric
     from kaggle_cryoet.picks import read_copick
+    from kaggle_cryoet.report.page import ReportWriter
+    from kaggle_cryoet.whole_file import whole_file
 
     output = Path(output)
     runs = _choose_runs(train_dir, run_names, "denoised")
@@ -245,9 +253,10 @@ def dry_run(
         raise InputError(f"no run could be picked: {next(iter(prediction.failed.values()))}")
     scored = {name: truth[name] for name in prediction.picks}
     score = metric.evaluate(prediction.picks, scored)
-    (output / "score.json").write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
+    with whole_file(output / "score.json") as partial:
+        partial.write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
     page = _write_report(
-        output,
+        ReportWriter(output),
         runs,
         prediction,
         truth=scored,
@@ -270,7 +279,7 @@ def _choose_runs(directory: str | Path, names: Sequence[str], tomogram_type: str
 
 
 def _write_report(
-    directory: str | Path,
+    writer: ReportWriter,
     runs: Sequence[RunLocation],
     prediction: Prediction,
     *,
@@ -280,15 +289,11 @@ def _write_report(
     command: str,
 ) -> Path:
     """Draw the picked tomograms, which are read again for it, and write the page."""
-    from kaggle_cryoet.report.page import ReportWriter
-
-    writer = ReportWriter(directory)
     for run in runs:
         if run.name in prediction.picks:
-            writer.add_tomogram(
-                run,
-                prediction.picks[run.name],
-                None if truth is None else truth[run.name],
-                seconds=prediction.seconds[run.name],
-            )
+            true = None if truth is None else truth[run.name]
+            try:
+                writer.add_tomogram(run, prediction.picks[run.name], true, seconds=prediction.seconds[run.name])
+            except InputError as error:
+                logger.warning("the report is without %s: %s", run.name, error)
     return writer.finish(score, prediction.failed, settings, command=command)

@@ -81,6 +81,7 @@ def look_at_image(
     from kaggle_cryoet.report.look_picture import draw_look
     from kaggle_cryoet.report.slice_count import count_detections
     from kaggle_cryoet.slice_image import read_slice_image
+    from kaggle_cryoet.tomogram import warn_of_other_scale
 
     path, output = Path(path), Path(output)
     settings = settings or LookSettings()
@@ -88,6 +89,7 @@ def look_at_image(
         raise InputError(f"{output}: is the image to look at; expected another file to write")
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output}: its folder does not exist")
+    warn_of_other_scale(settings.voxel_angstrom, path)
     image = read_slice_image(path)
     truth = None if picks_directory is None else _picks_of_one_run(picks_directory)
     found, radius_angstrom = detect_in_image(image, weights, settings)

@@ -82,6 +82,8 @@ def read_submission(path: str | Path, *, experiments: Collection[str] | None = N
             if sorted(reader.fieldnames or ()) != sorted(COLUMNS):
                 raise InputError(f"expected the columns {','.join(COLUMNS)}, got {','.join(reader.fieldnames or ())}")
             for row in reader:
+                if None in row or None in row.values():
+                    raise InputError(f"line {reader.line_num} does not have {len(COLUMNS)} fields")
                 if experiments is not None and row["experiment"] not in experiments:
                     dropped += 1
                     continue
@@ -103,8 +105,6 @@ def read_submission(path: str | Path, *, experiments: Collection[str] | None = N
 
 def _parse(row: Mapping[str, str], line: int, ids: set[int]) -> tuple[int, tuple[float, ...]]:
     """Class index and xyz position of a row; its id is added to those seen."""
-    if None in row or None in row.values():
-        raise InputError(f"line {line} does not have {len(COLUMNS)} fields")
     if not row["experiment"]:
         raise InputError(f"line {line} names no experiment")
     try:

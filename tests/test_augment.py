@@ -111,6 +111,12 @@ def test_scrambled_crops_keep_their_spectrum_and_wedge_and_lose_signal_by_the_ra
     assert power[np.abs(z) > np.abs(x_frequency)].sum() < 1e-6 * power.sum()
 
 
+def test_crops_that_are_masked_for_the_most_part_are_not_scrambled():
+    x = torch.zeros(2, 1, 16, 16, 16)
+    x[1, 0, :4] = torch.randn(4, 16, 16)
+    torch.testing.assert_close(scramble(x, AugmentSettings(scrambling=1.0), generator()), x)
+
+
 def test_the_ratio_of_scrambling_goes_from_one_end_of_the_spectrum_to_the_other():
     x = crops(1, shape=(48, 48, 48))
     z, y, x_frequency = np.meshgrid(*[np.fft.fftfreq(48)] * 3, indexing="ij")

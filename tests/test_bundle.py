@@ -235,9 +235,18 @@ def test_without_a_lock_it_is_said_what_is_missing(tmp_path: Path) -> None:
         locked_wheels(tmp_path)
 
 
-def test_weights_that_cannot_be_used_make_no_bundle(wheels: Path, tmp_path: Path) -> None:
+def test_weights_that_cannot_be_used_make_no_bundle_and_cost_no_earlier_one(
+    wheels: Path, bundle: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=r"model\.json is missing"):
         make_bundle(tmp_path / "bundle", wheels=wheels, weights=tmp_path)
+    assert not (tmp_path / "bundle").exists()
+    earlier = shutil.copytree(bundle, tmp_path / "earlier")
+    with pytest.raises(InputError, match=r"model\.json is missing"):
+        make_bundle(earlier, wheels=wheels, weights=wheels)
+    assert {path.name: path.read_bytes() for path in earlier.iterdir()} == {
+        path.name: path.read_bytes() for path in bundle.iterdir()
+    }
 
 
 def test_the_lock_of_the_package_replaces_nothing_that_kaggle_has() -> None:

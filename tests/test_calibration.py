@@ -116,6 +116,13 @@ def test_picks_are_counted_and_their_neighbours_measured() -> None:
     assert figures["picks: height z, voxels"]["quantile 50 %"] == pytest.approx(300 / CZII_VOXEL_ANGSTROM)
 
 
+def test_tomograms_without_picks_have_no_heights_and_are_counted() -> None:
+    nothing = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
+    figures = figures_of_picks(nothing)
+    assert figures["picks: height z, voxels"] == {}
+    assert set(figures["picks: number per tomogram"].values()) == {0}
+
+
 def test_table_says_which_figures_are_bracketed() -> None:
     real = {"section": {"a": 1.0, "b": 5.0, "c": 0.0}}
     text = table(real, [{"section": {"a": 0.0, "b": 1.0}}, {"section": {"a": 2.0, "b": 3.0}}])

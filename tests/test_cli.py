@@ -208,6 +208,26 @@ def test_bad_use_is_one_line_with_status_2(run: Run) -> None:
         assert_one_clear_line(err)
 
 
+@pytest.mark.parametrize("arguments", [(), ("train",)])
+def test_without_a_command_the_help_is_shown_as_it_is(run: Run, arguments: tuple[str, ...]) -> None:
+    _, out, err = run(*arguments)
+    shown = (out + err).splitlines()
+    assert shown[0].startswith("Usage: ")
+    assert "Commands:" in shown
+
+
+def test_a_report_that_cannot_be_made_is_noticed_before_the_work(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "report").touch()
+    output = tmp_path / "submission.csv"
+    arguments = ("--output", output, "--weights", small_model, "--report", tmp_path / "report")
+    status, _, err = run("predict", labelled_runs, *arguments)
+    assert status == 2
+    assert_one_clear_line(err, "report: cannot be made")
+    assert not output.exists()
+
+
 def test_evaluate_prints_the_table_and_writes_the_score(run: Run, labelled_runs: Path, tmp_path: Path) -> None:
     submission, score = tmp_path / "submission.csv", tmp_path / "score.json"
     name = find_runs(labelled_runs)[0].name

@@ -1,6 +1,7 @@
 """Fine-tuning within a time limit, with tomograms left out in turn."""
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,7 @@ def start(tmp_path: Path) -> Path:
     return tmp_path / "start"
 
 
-def tune(data: Path, output: Path, start: Path, seconds: float) -> finetune.FineTuned:
+def tune(data: Path, output: Path, start: Path | None, seconds: float) -> finetune.FineTuned:
     return fine_tune(
         [data],
         output,
@@ -119,6 +120,22 @@ def test_an_interrupted_fine_tuning_goes_on_and_ends_as_an_unbroken_one(
         torch.testing.assert_close(value, other.network.state_dict()[name])
 
 
+def test_an_interrupted_fine_tuning_is_not_gone_on_with_for_another_request(
+    labelled_runs: Path, tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(data: tuple[str, ...], output: Path, **options: object) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(side_by_side, "train_unet", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(labelled_runs, tmp_path / "tuned", start, 600)
+    fewer = shutil.copytree(labelled_runs, tmp_path / "fewer")
+    shutil.rmtree(find_labelled_runs([fewer])[0].tomogram_path.parents[1])
+    for data, begin, said in ((fewer, start, "runs"), (labelled_runs, None, "start")):
+        with pytest.raises(InputError, match=f"gone on with as it began, but {said} changed"):
+            tune(data, tmp_path / "tuned", begin, 600)
+
+
 def test_a_training_that_was_interrupted_after_its_first_epoch_is_gone_on_with(
     labelled_runs: Path, tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +197,7 @@ def test_an_output_that_is_a_file_or_a_broken_plan_is_an_input_error(
     labelled_runs: Path, tmp_path: Path, start: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"file/trainings/plan.json: cannot be written"):
+    with pytest.raises(InputError, match=r"file/\.trainings/plan\.json: cannot be written"):
         tune(labelled_runs, tmp_path / "file", start, 600)
     (tmp_path / "tuned" / ".trainings").mkdir(parents=True)
     (tmp_path / "tuned" / ".trainings" / "plan.json").write_text('{"folds": 2')

@@ -112,6 +112,27 @@ def test_a_prediction_that_does_not_go_on_begins_anew_and_keeps_the_earlier_csv_
     assert set(read_submission(output)) == {"TS_3"}
 
 
+def test_what_is_left_of_an_older_prediction_does_not_stand_for_a_newer_one(tmp_path: Path) -> None:
+    output = tmp_path / "submission.csv"
+    write_submission(output, {"earlier": some(1)})
+    interrupted(output)
+    output.unlink()
+    submission = begin(output, go_on=False)
+    submission.add("TS_2", some(4), 1.0)
+    again = begin(output)
+    assert set(again.picks) == {"TS_2"}
+    assert len(again.picks["TS_2"]) == 4
+
+
+def test_going_on_removes_half_written_files_and_no_others(tmp_path: Path) -> None:
+    output = tmp_path / "submission.csv"
+    interrupted(output)
+    (tmp_path / ".submission.csv.swp").touch()
+    (tmp_path / ".submission.csv.0123.partial").touch()
+    begin(output)
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [".submission.csv.swp"]
+
+
 def test_an_interrupted_prediction_beside_an_earlier_csv_goes_on_there(tmp_path: Path) -> None:
     output = tmp_path / "submission.csv"
     write_submission(output, {"earlier": some(7)})

@@ -56,8 +56,8 @@ def test_a_large_file_is_read_slab_by_slab(tmp_path: Path, volume: Volume, monke
 @pytest.mark.parametrize(
     ("voxel_zyx", "warning"),
     [
-        ((1.0, 1.0, 1.0), "the voxel size 1.0 Å is implausible"),
-        ((250.0, 250.0, 250.0), "the voxel size 250.0 Å is implausible"),
+        ((1.0, 1.0, 1.0), "has voxels of 1 Å; the networks know such of 10.01 Å"),
+        ((250.0, 250.0, 250.0), "has voxels of 250 Å; the networks know such of 10.01 Å"),
         ((10.0, 10.0, 13.0), "voxels are not cubes"),
     ],
 )

@@ -160,6 +160,12 @@ def test_columns_may_come_in_any_order_and_after_a_byte_order_mark(tmp_path: Pat
     np.testing.assert_array_equal(read_submission(path)["TS_1"].position_zyx_angstrom, [[3, 2, 1]])
 
 
+def test_a_csv_that_was_cut_off_is_refused_whichever_experiments_are_asked_for(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.csv", HEADER + "0,TS_1,ribosome,1,2,3\n57")
+    with pytest.raises(InputError, match="line 3 does not have 6 fields"):
+        read_submission(path, experiments=["TS_1"])
+
+
 def test_rows_of_other_experiments_are_dropped_before_they_are_looked_at(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

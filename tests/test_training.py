@@ -340,6 +340,8 @@ def test_what_fails_in_the_process_of_a_device_is_told_as_what_it_is(tmp_path):
         unet._raise_as_here(failed("kaggle_cryoet.errors.InputError: picks are faulty"), tmp_path)
     with pytest.raises(InputError, match=r"cannot be written .*No space left"):
         unet._raise_as_here(failed("OSError: [Errno 28] No space left on device"), tmp_path)
+    with pytest.raises(InputError, match=r"cannot be written .*Permission denied"):
+        unet._raise_as_here(failed("PermissionError: [Errno 13] Permission denied: 'x'"), tmp_path)
     with pytest.raises(ProcessRaisedException, match="CUDA"):
         unet._raise_as_here(failed("RuntimeError: CUDA error"), tmp_path)
 
@@ -359,11 +361,17 @@ def test_a_checkpoint_must_be_whole_and_of_the_same_training(data, tmp_path):
     one = {"length": replace(TWO_EPOCHS, epochs=1), "seed": 3, "resume": True}
     with pytest.raises(InputError, match=r"but crops\.scale, data\.tomogram_types changed"):
         train(data, tmp_path, crops=replace(CROPS, scale=0.1), data=DataSettings(tomogram_types=("wbp",)), **one)
+    with pytest.raises(InputError, match="but training_weights changed"):
+        train(f"{data}@5", tmp_path, **one)
+    as_long = {"length": replace(TWO_EPOCHS, epochs=1, crops_per_epoch=TWO_EPOCHS.crops_per_epoch + 1), "seed": 3}
+    assert as_long["length"].steps == one["length"].steps
+    with pytest.raises(InputError, match=r"but length\.crops_per_epoch changed"):
+        train(data, tmp_path, resume=True, **as_long)
     with pytest.raises(InputError, match="but training_runs changed"):
         train(data, tmp_path, validation_directories=[write_runs(tmp_path / "more", ["d"], seed=5)], **one)
     path = tmp_path / "checkpoints" / "last.ckpt"
     whole = path.read_bytes()
-    for broken in (whole[: len(whole) // 2], b"", b"no checkpoint"):
+    for broken in (whole[: len(whole) // 2], b"", b"no checkpoint", b"In the way"):
         path.write_bytes(broken)
         with pytest.raises(InputError, match="not a whole checkpoint"):
             train(data, tmp_path, length=replace(TWO_EPOCHS, epochs=1), seed=3, resume=True)
@@ -374,7 +382,7 @@ def test_a_checkpoint_must_be_whole_and_of_the_same_training(data, tmp_path):
 
 def test_the_log_of_epochs_that_are_done_again_is_dropped(tmp_path):
     (tmp_path / "log").mkdir()
-    rows = "epoch,loss,score,step\n0,0.5,,1\n1,,0.25,3\n1,0.4,,3\n2,,0.75,5\n"
+    rows = "dice,epoch,loss,score,step\n,0,0.5,,1\n,1,,0.25,3\n,1,0.4,,3\n,2,,0.75,5\n0.1"  # the disk was full
     (tmp_path / "log" / "metrics.csv").write_text(rows)
     checkpoints.csv_logger(tmp_path, 2).log_metrics({"epoch": 2, "loss": 0.3}, 5)
     assert [(row["epoch"], row["loss"], row["score"]) for row in log_of(tmp_path)] == [

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,15 +67,17 @@ def make_bundle(
     source = source_tree()
     wheels = source / "wheels" if wheels is None else Path(wheels)
     locked = locked_wheels(wheels)
-    try:
-        _clear(output)
-        output.mkdir(parents=True, exist_ok=True)
-        files = [shutil.copy(path, output) for path in locked]
-        files += [build_wheel(source, output, weights), shutil.copy(install.__file__, output / "install.py")]
-        _write_json(output / "dataset-metadata.json", _metadata(owner))
-        _write_json(output / install.MANIFEST, _manifest([Path(path) for path in files]))
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written: {error}") from error
+    with tempfile.TemporaryDirectory() as temporary:
+        own = build_wheel(source, Path(temporary), weights)  # weights that cannot be used cost no earlier bundle
+        try:
+            _clear(output)
+            output.mkdir(parents=True, exist_ok=True)
+            files = [shutil.copy(path, output) for path in (*locked, own)]
+            files.append(shutil.copy(install.__file__, output / "install.py"))
+            _write_json(output / "dataset-metadata.json", _metadata(owner))
+            _write_json(output / install.MANIFEST, _manifest([Path(path) for path in files]))
+        except OSError as error:
+            raise InputError(f"{output}: cannot be written: {error}") from error
     sizes = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
     return Bundle(directory=output, sizes=sizes)
 

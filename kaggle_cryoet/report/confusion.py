@@ -14,6 +14,7 @@ from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report.matching import confusion_matrix
 from kaggle_cryoet.report.plots import draw_confusion_matrix
 from kaggle_cryoet.report.style import LIGHT
+from kaggle_cryoet.whole_file import whole_file
 
 BACKGROUND = "background"
 
@@ -82,10 +83,8 @@ def write_confusion(matrix: NDArray[np.int64], output: str | Path) -> None:
     output = Path(output)
     if output.suffix not in (".png", ".json"):
         raise InputError(f"{output}: expected a name that ends in .png or .json")
-    try:
+    with whole_file(output) as partial:
         if output.suffix == ".png":
-            draw_confusion_matrix(matrix, LIGHT, shares=True).savefig(output, format="png", dpi="figure")
+            draw_confusion_matrix(matrix, LIGHT, shares=True).savefig(partial, format="png", dpi="figure")
         else:
-            output.write_text(json.dumps(confusion_json(matrix), indent=1) + "\n", encoding="utf8")
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror or error})") from error
+            partial.write_text(json.dumps(confusion_json(matrix), indent=1) + "\n", encoding="utf8")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.report.style import LIGHT, Theme, dress, new_figure
 from kaggle_cryoet.report.training_curves import Rows, read_log
+from kaggle_cryoet.whole_file import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,10 +75,8 @@ def save_detector_curves(results: str | Path, output: str | Path) -> None:
         If the one cannot be read or the other not be written.
     """
     figure = draw_detector_curves(read_results(results))
-    try:
-        figure.savefig(output, format="png", dpi="figure")
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror or error})") from error
+    with whole_file(Path(output)) as partial:
+        figure.savefig(partial, format="png", dpi="figure")
 
 
 def _plot(axes: "Axes", rows: Rows, column: str, line: Mapping[str, Any]) -> None:

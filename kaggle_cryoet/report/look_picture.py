@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.report.marks import crosses, dots, pluses, rings, write
 from kaggle_cryoet.report.slice_count import SliceCount
 from kaggle_cryoet.report.slice_picture import (
@@ -17,10 +16,10 @@ from kaggle_cryoet.report.slice_picture import (
     cut_radius,
     draw_legend,
     draw_scale_bar,
-    pixel_axes,
-    to_gray,
+    show_image,
 )
-from kaggle_cryoet.report.style import DARK, fit_text, new_figure
+from kaggle_cryoet.report.style import DARK, fit_text
+from kaggle_cryoet.whole_file import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,13 +47,7 @@ def draw_look(
     InputError
         If the picture cannot be written.
     """
-    gray = to_gray(image)
-    layout = Layout(rows=gray.shape[0], columns=gray.shape[1])
-    figure = new_figure(WIDTH, layout.height, DARK)
-    paper = pixel_axes(figure, layout, (0, WIDTH), (layout.height, 0))
-    axes = pixel_axes(figure, layout, (layout.left, layout.right), (layout.bottom, HEADER))
-    extent = (layout.left, layout.right, layout.bottom, HEADER)
-    axes.imshow(gray, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="antialiased", aspect="auto")
+    figure, layout, paper, axes = show_image(image)
     numbers = {"detected": len(count.found)}
     if count.shown is not None and count.shown_is_hit is not None:
         _draw_shown(axes, layout, count, voxel_angstrom)
@@ -66,10 +59,8 @@ def draw_look(
     said = "   ".join(f"{number} {what}" for what, number in numbers.items())
     write(paper, WIDTH - MARGIN, HEADER / 2, said, size=22, align="right")
     draw_legend(paper, layout, labelled=count.shown is not None)
-    try:
-        figure.savefig(output, format="png", dpi="figure", pil_kwargs={"compress_level": 3})
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror or error})") from error
+    with whole_file(output) as partial:
+        figure.savefig(partial, format="png", dpi="figure", pil_kwargs={"compress_level": 3})
 
 
 def _draw_shown(axes: "Axes", layout: Layout, count: SliceCount, voxel_angstrom: float) -> None:

@@ -10,16 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report import sections
+from kaggle_cryoet.report.confusion import confusion_of_runs
 from kaggle_cryoet.report.counts import RunCounts, count_run
 from kaggle_cryoet.report.curves import threshold_curves
 from kaggle_cryoet.report.markup import Markup
-from kaggle_cryoet.report.matching import confusion_matrix
 from kaggle_cryoet.report.plots import draw_confusion_matrix, draw_counts, draw_precision_recall, draw_threshold_curves
 from kaggle_cryoet.report.sections import Picture
 from kaggle_cryoet.report.slice_picture import WIDTH, Layout
@@ -159,13 +157,13 @@ class ReportWriter:
         """The matrix of all tomograms with truth."""
         if not self._truth:
             return []
-        matrix = sum((confusion_matrix(self._found[run], truth) for run, truth in self._truth.items()), np.int64(0))
+        matrix = confusion_of_runs(self._found, self._truth)
         caption = (
             "True types by row, found types by column; the fuller a cell, the larger its share of its row. The last "
             "column counts what was missed, the last row what was found where there is nothing. Found and true "
             "particles are paired one to one: those of the same type first, then others within half the larger radius."
         )
-        return [self._plot("confusion", caption, lambda theme: draw_confusion_matrix(np.asarray(matrix), theme))]
+        return [self._plot("confusion", caption, lambda theme: draw_confusion_matrix(matrix, theme))]
 
     def _draw_curves(self, score: Score | None) -> list[Markup]:
         """Precision, recall and F-beta by threshold, if there is a choice of thresholds."""

@@ -80,18 +80,24 @@ def draw_slice(tomogram: Tomogram, z: int, found: Picks, truth: Picks | None, ma
     missed. A plus is a true centre, a dot a found one, a cross a false positive. Without truth and `matching`, which is
     that of the found and the true picks, everything found is a dot.
     """
-    gray = to_gray(tomogram.data[z])
+    figure, layout, paper, axes = show_image(tomogram.data[z])
+    counts = _draw_particles(axes, layout, tomogram.voxel_angstrom, z * tomogram.voxel_angstrom, found, truth, matching)
+    draw_scale_bar(axes, layout, tomogram.voxel_angstrom)
+    _draw_header(paper, tomogram, z, counts)
+    draw_legend(paper, layout, labelled=truth is not None)
+    return figure
+
+
+def show_image(image: NDArray[np.float32]) -> "tuple[Figure, Layout, Axes, Axes]":
+    """A figure that shows a `(y, x)` image, where things are on it, and axes in pixels: of all of it, of the image."""
+    gray = to_gray(image)
     layout = Layout(rows=gray.shape[0], columns=gray.shape[1])
     figure = new_figure(WIDTH, layout.height, DARK)
     paper = pixel_axes(figure, layout, (0, WIDTH), (layout.height, 0))
     axes = pixel_axes(figure, layout, (layout.left, layout.right), (layout.bottom, HEADER))
     extent = (layout.left, layout.right, layout.bottom, HEADER)
     axes.imshow(gray, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="antialiased", aspect="auto")
-    counts = _draw_particles(axes, layout, tomogram.voxel_angstrom, z * tomogram.voxel_angstrom, found, truth, matching)
-    draw_scale_bar(axes, layout, tomogram.voxel_angstrom)
-    _draw_header(paper, tomogram, z, counts)
-    draw_legend(paper, layout, labelled=truth is not None)
-    return figure
+    return figure, layout, paper, axes
 
 
 def cut_radius(picks: Picks, z_angstrom: float) -> NDArray[np.float64]:

@@ -64,7 +64,7 @@ def figures_of_picks(picks: Picks) -> Figures:
     figures: Figures = {}
     z = picks.position_zyx_angstrom[:, 0] / CZII_VOXEL_ANGSTROM
     figures["picks: height z, voxels"] = {
-        f"quantile {100 * share:g} %": float(np.quantile(z, share)) for share in (0.02, 0.25, 0.5, 0.75, 0.98)
+        f"quantile {100 * share:g} %": float(np.quantile(z, share)) for share in (0.02, 0.25, 0.5, 0.75, 0.98) if len(z)
     }
     number: dict[str, float] = {}
     near: dict[str, float] = {}
@@ -107,7 +107,7 @@ def real_figures(real: SliceSet, picks: Mapping[str, Picks]) -> Figures:
     medians = {
         section: {
             name: float(np.median([found[section][name] for found in of_runs if name in found[section]]))
-            for name in of_runs[0][section]
+            for name in dict.fromkeys(name for found in of_runs for name in found[section])
         }
         for section in of_runs[0]
     }

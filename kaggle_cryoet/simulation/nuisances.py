@@ -131,7 +131,7 @@ class Nuisances:
     dark_exponent: float
     """Power with which the denoised amplitude of dark structures grows with the true one."""
     fixed_pattern: float
-    """Slow changes of the background over the field: extra noise below 0.05 cycles per voxel, over the white noise."""
+    """Slow changes of the background over the field: extra noise below 0.04 cycles per voxel, over the white noise."""
     uncovered_border: bool
     """Whether a border of the field lies outside some of the tilt images."""
     background_spread: float
