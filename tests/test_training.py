@@ -363,11 +363,11 @@ def test_a_checkpoint_must_be_whole_and_of_the_same_training(data, tmp_path):
         train(data, tmp_path, crops=replace(CROPS, scale=0.1), data=DataSettings(tomogram_types=("wbp",)), **one)
     with pytest.raises(InputError, match="but training_weights changed"):
         train(f"{data}@5", tmp_path, **one)
-    as_long = {"length": replace(TWO_EPOCHS, epochs=1, crops_per_epoch=TWO_EPOCHS.crops_per_epoch + 1), "seed": 3}
+    as_long = {"length": replace(TWO_EPOCHS, epochs=2, crops_per_epoch=2), "seed": 3}
     assert as_long["length"].steps == one["length"].steps
-    with pytest.raises(InputError, match=r"but length\.crops_per_epoch changed"):
+    with pytest.raises(InputError, match=r"but length\.crops_per_epoch, length\.epochs changed"):
         train(data, tmp_path, resume=True, **as_long)
-    with pytest.raises(InputError, match="but training_runs changed"):
+    with pytest.raises(InputError, match="but training_runs, training_weights changed"):
         train(data, tmp_path, validation_directories=[write_runs(tmp_path / "more", ["d"], seed=5)], **one)
     path = tmp_path / "checkpoints" / "last.ckpt"
     whole = path.read_bytes()
