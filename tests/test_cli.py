@@ -62,7 +62,7 @@ def test_what_cannot_be_written_costs_one_line(
     (tmp_path / "score.json").mkdir()
     status, _, error = run("dry-run", labelled_runs, "--output", tmp_path, "--weights", small_model, "--device", "cpu")
     assert status == 2
-    assert_one_clear_line(error, "score.json: Is a directory")
+    assert_one_clear_line(error, "score.json: cannot be written: Is a directory")
 
 
 def test_training_without_the_extra_says_what_is_missing(labelled_runs: Path, tmp_path: Path) -> None:
