@@ -20,9 +20,9 @@ from kaggle_cryoet.whole_file import whole_file
 
 EXIT_BAD_USE = 2
 EXIT_SOME_FAILED = 3
+EXIT_INTERRUPTED = 130
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises where a command is missing, from its version 8.2 on."""
-EXIT_INTERRUPTED = 130
 
 branch_option = click.option(
     "--branch",

@@ -235,10 +235,7 @@ def dry_run(
                 f"run {run.name} has no picks, which a dry run needs; use predict for unlabelled tomograms"
             )
         truth[run.name] = read_copick(run.picks_directory)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be made ({error.strerror})") from None
+    writer = ReportWriter(output)  # a folder that cannot be made is noticed now
     prediction = run_prediction(
         train_dir,
         output=output / "submission.csv",
@@ -256,7 +253,7 @@ def dry_run(
     with whole_file(output / "score.json") as partial:
         partial.write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
     page = _write_report(
-        ReportWriter(output),
+        writer,
         runs,
         prediction,
         truth=scored,

@@ -187,6 +187,12 @@ def test_a_training_is_not_begun_that_would_not_end_in_time_but_the_first_always
     assert trained == ["first", "first", "second"]
 
 
+def test_a_process_sees_its_gpu_by_the_name_that_the_first_process_sees_it_by() -> None:
+    devices = [torch.device("cuda", 0), torch.device("cuda", 2)]
+    assert side_by_side.names_of_gpus(devices, "") == ["0", "2"]
+    assert side_by_side.names_of_gpus(devices, "3,5,GPU-7f") == ["3", "GPU-7f"]
+
+
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_time_limit_must_be_positive_and_finite(labelled_runs: Path, tmp_path: Path, seconds: float) -> None:
     with pytest.raises(InputError, match="must be positive and finite"):

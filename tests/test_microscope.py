@@ -19,7 +19,8 @@ from kaggle_cryoet.simulation.microscope import (
     ramp,
     record,
 )
-from kaggle_cryoet.simulation.nuisances import TRAINING, Nuisances
+from kaggle_cryoet.simulation.nuisance_ranges import TRAINING
+from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.reconstruction import deconvolution, reconstruct_types
 
 SHAPE = (40, 56, 72)

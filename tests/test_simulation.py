@@ -17,7 +17,7 @@ from kaggle_cryoet.simulation import dataset
 from kaggle_cryoet.simulation.beads import load_bead_model, render
 from kaggle_cryoet.simulation.dataset import simulate, simulate_tomogram, simulate_tomograms
 from kaggle_cryoet.simulation.denoise import background_spread
-from kaggle_cryoet.simulation.nuisances import TRAINING
+from kaggle_cryoet.simulation.nuisance_ranges import TRAINING
 from kaggle_cryoet.simulation.user_maps import fit_user_maps
 from kaggle_cryoet.tomogram import read_tomogram
 

@@ -11,16 +11,8 @@ from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_of
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation.beads import load_bead_model, render
 from kaggle_cryoet.simulation.lysate import Beads, aggregate, cargo, companions, filament, globules, gold, scattered
-from kaggle_cryoet.simulation.nuisances import (
-    HARDER,
-    SHIFTED,
-    TRAINING,
-    WIDE,
-    Chance,
-    NuisanceRanges,
-    Nuisances,
-    Uniform,
-)
+from kaggle_cryoet.simulation.nuisance_ranges import HARDER, SHIFTED, TRAINING, WIDE, Chance, NuisanceRanges, Uniform
+from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.placement import Slab
 from kaggle_cryoet.simulation.population import HABITS, Population, beads_of, draw_counts
 from kaggle_cryoet.simulation.specimen import Specimen, draw_specimen

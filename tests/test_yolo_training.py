@@ -280,7 +280,7 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
             check_checkpoint(tmp_path / "run" / "training" / "weights" / "last.pt", {"epochs": 3})
         others = other_runs(slices, tmp_path / "others")
         for data, recipe, said in (
-            (slices, replace(TINY, learning_rate=0.5), "recipe"),
+            (slices, replace(TINY, learning_rate=0.5), r"recipe\.learning_rate"),
             (others, TINY, "training_runs"),
         ):
             with pytest.raises(InputError, match=f"gone on with as it began, but {said} changed"):

@@ -14,7 +14,7 @@ from kaggle_cryoet.simulation import slice_statistics as statistics
 from kaggle_cryoet.simulation.calibration_pictures import draw_pictures
 from kaggle_cryoet.simulation.calibration_slices import PLANES, SliceSet, read_real, slices_like
 from kaggle_cryoet.simulation.dataset import run_name, simulate_tomogram
-from kaggle_cryoet.simulation.nuisances import NUISANCE_RANGES
+from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.population import HABITS
 
 Figures = dict[str, dict[str, float]]

@@ -16,7 +16,8 @@ from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.simulation.beads import BeadModel
 from kaggle_cryoet.simulation.denoise import finish
 from kaggle_cryoet.simulation.microscope import draw_tilt_series
-from kaggle_cryoet.simulation.nuisances import NUISANCE_RANGES, Nuisances
+from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
+from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.reconstruction import check_types, reconstruct_types
 from kaggle_cryoet.simulation.specimen import draw_specimen
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram

@@ -23,8 +23,8 @@ LOG_FOLDER = "log"
 METRICS_FILE = "metrics.csv"
 CURVES_FILE = "curves.png"
 KEPT_FOLDER = "models"
-UNREADABLE = (RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, pickle.UnpicklingError)
-"""What torch raises of bytes that are no checkpoint."""
+UNREADABLE = (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError, pickle.PickleError)
+"""What torch raises of a file that is no checkpoint."""
 
 
 class SaveModel(Callback):
@@ -137,7 +137,7 @@ def read_checkpoint(path: Path, network: torch.nn.Module, origin: dict[str, int]
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
         found = {name: value.shape for name, value in content["state_dict"].items()}
         int(content["epoch"])
-    except (*UNREADABLE, OSError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: not a whole checkpoint of a training ({type(error).__name__}: {error})") from None
     if found != {f"network.{name}": value.shape for name, value in network.state_dict().items()}:
         raise InputError(f"{path}: is of another network; resume with the preset the training was begun with")

@@ -37,6 +37,7 @@ from kaggle_cryoet.training.presets import training_preset
 from kaggle_cryoet.training.rehearsal import seconds_per_step
 from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
 from kaggle_cryoet.training.thresholds import fit_thresholds
+from kaggle_cryoet.training.unchanged import check_unchanged
 from kaggle_cryoet.training.unet import TrainingLength
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
 from kaggle_cryoet.whole_file import whole_file
@@ -264,13 +265,7 @@ def _read_plan(path: Path, request: Mapping[str, Any]) -> Plan | None:
         plan, before = Plan(**content["plan"]), dict(content["request"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: not the plan of a fine-tuning ({error}); remove its folder to begin anew") from error
-    asked = json.loads(json.dumps(request))
-    changed = sorted(name for name in {*before, *asked} if before.get(name) != asked.get(name))
-    if changed:
-        raise InputError(
-            f"{path}: a fine-tuning is gone on with as it began, but {', '.join(changed)} changed; "
-            "remove its folder to begin anew"
-        )
+    check_unchanged(before, request, what=f"{path}: a fine-tuning", mend="; remove its folder to begin anew")
     return plan
 
 

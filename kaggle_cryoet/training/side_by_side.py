@@ -72,10 +72,8 @@ def train_side_by_side(
             return
         context = multiprocessing.get_context("spawn")
         free = context.Queue()
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        names = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
-        for device_of_one in devices:
-            free.put(names[device_of_one.index or 0])
+        for name in names_of_gpus(devices, os.environ.get("CUDA_VISIBLE_DEVICES", "")):
+            free.put(name)
         with ProcessPoolExecutor(len(devices), context, initializer=_take_gpu, initargs=(free,)) as pool:
             waiting, running = list(trainings), dict[Future[float], Training]()
             while waiting or running:
@@ -89,6 +87,12 @@ def train_side_by_side(
                     expected_seconds = max(expected_seconds, done.result())
                     bar.update()
                     yield running.pop(done)
+
+
+def names_of_gpus(devices: Sequence[torch.device], visible: str) -> list[str]:
+    """What `CUDA_VISIBLE_DEVICES` of a process for each device must be, given that of the one with all."""
+    indices = [device.index or 0 for device in devices]
+    return [visible.split(",")[index] for index in indices] if visible else [str(index) for index in indices]
 
 
 def _take_gpu(free: "multiprocessing.queues.Queue[str]") -> None:

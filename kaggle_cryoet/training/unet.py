@@ -2,7 +2,6 @@
 
 import builtins
 import functools
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
@@ -38,6 +37,7 @@ from kaggle_cryoet.training.trainer import (
     make_trainer,
     quiet,
 )
+from kaggle_cryoet.training.unchanged import check_unchanged
 from kaggle_cryoet.training.volumes import MOST_FOR_SPECTRUM, Source, evenly, load_labelled_volume, spectrum_of
 
 __all__ = ["TrainingLength", "train_unet"]
@@ -161,7 +161,7 @@ def train_unet(
         "training": asdict(settings),
     }
     if resume and known is not None:
-        _check_unchanged(known.provenance, provenance)
+        check_unchanged(_began_with(known.provenance), _began_with(provenance), what="a training")
         provenance["started_from"] = known.provenance.get("started_from")
     averaging = RunningAverage(length.ema_decay)
     callbacks: list[Callback] = [
@@ -190,18 +190,14 @@ def train_unet(
     return output / UNET_FOLDER
 
 
-def _check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise an `InputError` that names what of a training is not what it began with.
-
-    How much memory it has, and what it keeps apart, may change.
-    """
-    changed = [name for name in ("training_runs", "training_weights") if before.get(name) != now[name]]
-    for part in ("length", "crops", "data", "training"):
-        found, expected = json.loads(json.dumps(now[part])), before.get(part, {})
-        names = sorted({*found, *expected} - {"memory_gb", "keep"})
-        changed += [f"{part}.{name}" for name in names if found.get(name) != expected.get(name)]
-    if changed:
-        raise InputError(f"a training is gone on with as it began, but {', '.join(changed)} changed")
+def _began_with(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a training must be as it began: all but how much memory it has, and what it keeps apart."""
+    kept = {name: provenance.get(name) for name in ("training_runs", "training_weights")}
+    free = ("memory_gb", "keep")
+    return kept | {
+        part: {name: value for name, value in provenance.get(part, {}).items() if name not in free}
+        for part in ("length", "crops", "data", "training")
+    }
 
 
 def _spectrum(known: UNetModel | None, sources: Sequence[Source]) -> tuple[float, ...]:
@@ -231,6 +227,7 @@ def _raise_as_here(error: ProcessRaisedException, output: Path) -> NoReturn:
     name, _, said = last.partition(": ")
     if name.endswith("InputError"):
         raise InputError(said) from error
-    if isinstance(getattr(builtins, name, None), type) and issubclass(getattr(builtins, name), OSError):
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, OSError):
         raise InputError(f"{output}: cannot be written ({said}); what was saved before is whole") from error
     raise error

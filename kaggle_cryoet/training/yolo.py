@@ -7,14 +7,16 @@ from time import monotonic
 
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.store import load_yolo
 from kaggle_cryoet.picking.branches import YOLO_FOLDER
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
 from kaggle_cryoet.training.slice_folder import DATA_FILE, SliceFolder, read_slice_folder
 from kaggle_cryoet.training.source import source_commit
+from kaggle_cryoet.training.unchanged import check_unchanged
 from kaggle_cryoet.training.yolo_recipes import PRESET_SEEDS, PRESETS, YoloRecipe, ultralytics_arguments
 from kaggle_cryoet.training.yolo_record import KeepModel, show_progress
-from kaggle_cryoet.training.yolo_start import check_checkpoint, check_unchanged, resumed_start, starting_weights
+from kaggle_cryoet.training.yolo_start import check_checkpoint, resumed_start, starting_weights
 
 RECORD_FOLDER = "training"
 SLICES_FOLDER = "slices"
@@ -113,8 +115,11 @@ def train_yolo(
         "image_pixels": arguments["imgsz"],
         "recipe": asdict(recipe),
     }
-    if resume:
-        check_unchanged(output / YOLO_FOLDER, settings, provenance)
+    if resume:  # the batch that memory has room for is ultralytics' matter: the recipe is compared
+        known = load_yolo(output / YOLO_FOLDER)
+        now = {name: provenance[name] for name in ("training_runs", "validation_runs", "recipe")}
+        before = {**known.provenance, "images": asdict(known.settings)}
+        check_unchanged(before, {**now, "images": asdict(settings)}, what="a training")
     from kaggle_cryoet.training.local_ultralytics import local_ultralytics
     from kaggle_cryoet.training.yolo_trainer import SliceTrainer
 

@@ -1,6 +1,5 @@
 """Where a training of a detector begins: fresh weights, a model folder, a `.pt` file, or its own checkpoint."""
 
-import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,21 +77,6 @@ def check_checkpoint(path: Path, origin: Mapping[str, int]) -> None:
             )
     if content.get("epoch", -1) + 1 >= origin["epochs"]:
         raise InputError(f"{path}: all {origin['epochs']} epochs are done; there is nothing to resume")
-
-
-def check_unchanged(model: Path, settings: YoloSettings, provenance: Mapping[str, Any]) -> None:
-    """Raise an `InputError` that names what of a training is not what it began with, as its model folder says.
-
-    The batch that memory has room for is ultralytics' matter, and not compared: the recipe is.
-    """
-    known = load_yolo(model)
-    now = json.loads(json.dumps(dict(provenance)))
-    parts = ("training_runs", "validation_runs", "recipe")
-    changed = [name for name in parts if known.provenance.get(name) != now[name]]
-    if known.settings != settings:
-        changed.append("images")
-    if changed:
-        raise InputError(f"a training is gone on with as it began, but {', '.join(changed)} changed")
 
 
 def _read_pt(path: Path) -> tuple[nn.Module, dict[str, Any]]:
