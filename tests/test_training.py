@@ -22,6 +22,7 @@ from kaggle_cryoet.training.crops import CropSettings
 from kaggle_cryoet.training.data import DataSettings
 from kaggle_cryoet.training.losses import LossSettings
 from kaggle_cryoet.training.module import OptimiserSettings, UNetModule, UNetTrainingSettings
+from kaggle_cryoet.training.stream import StreamSettings
 from kaggle_cryoet.training.unet import TrainingLength, train_unet
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
 
@@ -143,6 +144,26 @@ def test_an_interrupted_training_that_goes_on_is_the_unbroken_one(data, tmp_path
     ]
     for name, value in saved[0]["current_model_state"].items():
         assert torch.equal(value, saved[1]["current_model_state"][name]), name
+
+
+@pytest.mark.slow
+def test_what_processes_draw_from_a_stream_is_what_one_draws_also_after_an_interruption(data, tmp_path, monkeypatch):
+    stream = StreamSettings(shape_zyx=(40, 48, 56), volumes=2, fresh=1)
+    options = {"length": FOUR_EPOCHS, "data": DataSettings(stream=stream)}
+    train(data, tmp_path / "unbroken", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(unet, "crop_workers", lambda devices: 2)
+        with patch.context() as interrupting:
+            interrupt_at(interrupting, 5)
+            with pytest.raises(KeyboardInterrupt):
+                train(data, tmp_path / "broken", **options)
+        assert (tmp_path / "broken" / unet.STREAM_FOLDER / "3").is_dir()
+        train(data, tmp_path / "broken", resume=True, **options)
+    assert log_of(tmp_path / "broken") == log_of(tmp_path / "unbroken")
+    expected = weights_of(tmp_path / "unbroken" / "unet3d")
+    for name, value in weights_of(tmp_path / "broken" / "unet3d").items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+    assert not (tmp_path / "broken" / unet.STREAM_FOLDER).exists()
 
 
 def test_a_training_that_looks_at_nothing_goes_on_after_its_first_epoch(data, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ amplitude of a tomogram, averaged over shells of spatial frequency, is brought t
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numba import njit
+from numba import get_num_threads, njit
 from numpy.typing import NDArray
 from scipy import fft
 
@@ -64,7 +64,7 @@ def equalise(volume: NDArray[np.float32], spectrum: Sequence[float], *, share: f
     gain = np.array(spectrum) / np.maximum(_amplitude(transform, volume.shape), 1e-6)
     gain = np.where(np.isfinite(gain), gain, 1.0)
     _scale(transform, volume.shape[2], np.clip(gain, 1 / MOST_GAIN, MOST_GAIN) ** share)
-    equal = fft.irfftn(transform, s=volume.shape, norm="ortho", workers=-1, overwrite_x=True)
+    equal = fft.irfftn(transform, s=volume.shape, norm="ortho", workers=get_num_threads(), overwrite_x=True)
     del transform  # as large as the volume
     return normalise(equal)
 
@@ -76,7 +76,7 @@ def show(volume: NDArray[np.float32], spectra: Iterable[tuple[float, ...]]) -> S
 
 def _transform(volume: NDArray[np.float32]) -> NDArray[np.complex64]:
     """Half of the Fourier transform of a real volume, scaled so that white noise of variance 1 has amplitude 1."""
-    transform: NDArray[np.complex64] = fft.rfftn(volume, norm="ortho", workers=-1)
+    transform: NDArray[np.complex64] = fft.rfftn(volume, norm="ortho", workers=get_num_threads())
     return transform
 
 

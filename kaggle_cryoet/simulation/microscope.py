@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import get_num_threads, njit, prange
 from numpy.typing import NDArray
 
 from kaggle_cryoet.simulation.nuisances import Nuisances
@@ -198,7 +198,7 @@ def padded_spectrum(density: NDArray[np.float32]) -> NDArray[np.complex64]:
     nz, ny, nx = density.shape
     padded = np.zeros((scipy.fft.next_fast_len(nz + nz // 4, real=True), ny, nx), dtype=np.float32)
     padded[:nz] = density
-    return np.asarray(scipy.fft.rfftn(padded, workers=-1, overwrite_x=True), dtype=np.complex64)
+    return np.asarray(scipy.fft.rfftn(padded, workers=get_num_threads(), overwrite_x=True), dtype=np.complex64)
 
 
 def record(

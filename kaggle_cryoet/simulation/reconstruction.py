@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit, prange
+from numba import get_num_threads, njit, prange
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
@@ -113,7 +113,7 @@ def _reconstruct(
         transfer = np.abs(series.transfer).mean(axis=0) * np.abs(signal_gain).astype(np.float32)
         lowest, highest = series.angle_radian.min(), series.angle_radian.max()
         _fill_wedge(spectrum, full, width, lowest, highest, transfer, series.ramp_limit_per_voxel)
-    volume = scipy.fft.irfftn(spectrum, s=(recording.depth, height, width), workers=-1, overwrite_x=True)
+    volume = scipy.fft.irfftn(spectrum, s=(recording.depth, height, width), workers=get_num_threads(), overwrite_x=True)
     return np.ascontiguousarray(volume[: recording.shape_zyx[0]])
 
 

@@ -41,11 +41,13 @@ class AugmentSettings:
     """Largest ratio."""
     mixup: float = 0.0
     """Share of the crops that are blended with another one of their batch, which gets less than half; targets alike."""
+    overlay: float = 0.0
+    """Share of the crops onto which another one of their batch is laid, particles and all, see `lay_over`."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         lengths = (self.log_scale, self.offset, self.sharpening, self.middle, self.noise)
-        shares = (self.mixup, self.scrambling)
+        shares = (self.mixup, self.overlay, self.scrambling)
         ratios = (self.least_scrambling, self.most_scrambling)
         if min(lengths) < 0 or not 0 < self.least_gamma <= 1 or not all(0 <= share <= 1 for share in shares):
             raise InputError(f"ranges of augmentation must not be negative, shares between 0 and 1, got {self}")
@@ -81,6 +83,29 @@ def mix_pairs(
     share *= torch.rand(len(x), generator=generator, device=where) < settings.mixup
     other, share = other.to(x.device), share[:, None, None, None, None].to(x.device)
     return torch.lerp(x, x[other], share), torch.lerp(target, target[other], share)
+
+
+def lay_over(x: Tensor, target: Tensor, settings: AugmentSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`(batch, 1, z, y, x)` crops and `(batch, class, ...)` targets, some the sum of two of the batch.
+
+    Imaging and reconstruction are linear, so that the sum shows a specimen with the particles of both: twice as
+    crowded, and with the noise of both. The contrast is then set as `normalise` would set it.
+    """
+    if not settings.overlay or len(x) < 2:
+        return x, target
+    where = generator.device
+    further = torch.randint(1, len(x), (1,), generator=generator, device=where)
+    other = ((torch.arange(len(x), device=where) + further) % len(x)).to(x.device)
+    chosen = torch.rand(len(x), generator=generator, device=where) < settings.overlay
+    below, target_below = x, target
+    x, target = x.clone(), target.clone()
+    for item in torch.nonzero(chosen).flatten().tolist():
+        both = below[item] + below[other[item]]
+        before, after = _spread(below[item]), _spread(both)
+        if before > 0 and after > 0:
+            x[item] = both.mul_(before / after)
+            target[item] = torch.maximum(target_below[item], target_below[other[item]])
+    return x, target
 
 
 def scramble(x: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:

@@ -176,11 +176,11 @@ class EpochSampler(Sampler[int]):
     Of several processes, each with its rank, every one draws its share of each batch.
     """
 
-    def __init__(self, length: int, *, rank: int = 0, processes: int = 1) -> None:
+    def __init__(self, length: int, *, rank: int = 0, processes: int = 1, first_epoch: int = 0) -> None:
         self.length = length
         self.rank = rank
         self.processes = processes
-        self.epoch = 0
+        self.epoch = first_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer at the start of each epoch."""

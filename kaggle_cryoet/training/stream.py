@@ -1,9 +1,11 @@
 """Simulated tomograms that are made while the training goes on: with each epoch some come, and the oldest go.
 
 Which tomograms an epoch has depends on the settings, the seed and the number of the epoch alone, so that a training
-that was interrupted goes on exactly as it would have.
+that was interrupted goes on exactly as it would have. One process leads and has them simulated by others; whoever draws
+crops waits for their files.
 """
 
+import functools
 import multiprocessing
 import os
 import shutil
@@ -15,18 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning
+import numba
+import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.picks import read_copick, write_copick
 from kaggle_cryoet.training.crops import CropDataset
-from kaggle_cryoet.training.volumes import LabelledVolume, equalised_share, load_labelled_volume
+from kaggle_cryoet.training.volumes import (
+    GOLDEN_RATIO,
+    LabelledVolume,
+    equalised_share,
+    normalised_volume,
+    split_weight,
+)
 
 FIRST_SEED = 1_000_000_000
-"""Seeds of streamed tomograms begin here, far from those that are given to `simulate`."""
-SEEDS_OF_A_TRAINING = 1_000_000
+"""Seeds of streams begin here, far from those that are given to `simulate`."""
+_PICKS = "Picks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,22 +49,40 @@ class StreamSettings:
     shape_zyx: tuple[int, int, int]
     """Voxels of each tomogram."""
     volumes: int = 16
-    """Tomograms at a time."""
+    """Specimens at a time."""
     fresh: int = 4
     """How many of them are new in each epoch."""
+    processes: int = 1
+    """So many simulate at once; they share the processors."""
     setting: str = "training"
     """Of the simulator."""
     difficulty: float = 0.0
-    """Of the simulator."""
+    """Of the simulator for the hardest specimens; those of the others lie evenly between 0 and this."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
         if not 0 <= self.fresh <= self.volumes or self.volumes < 1:
             raise InputError(f"a stream needs one tomogram or more, and no more fresh ones than that, got {self}")
+        if self.processes < 1:
+            raise InputError(f"a stream needs one process or more, got {self}")
 
 
 class Stream:
-    """Tomograms of each epoch, simulated by a process in the background into a folder."""
+    """Tomograms of each epoch, simulated in the background into a folder.
+
+    Parameters
+    ----------
+    settings
+        What is simulated.
+    folder
+        To write into; what is there of the same stream already is used.
+    seed
+        Of the training.
+    spectrum, least_equalised
+        As in `load_volumes`.
+    tomogram_types
+        Reconstructions of each specimen, as in `find_sources`.
+    """
 
     def __init__(
         self,
@@ -61,64 +92,109 @@ class Stream:
         spectrum: Sequence[float] = (),
         *,
         least_equalised: float = 1.0,
+        tomogram_types: Sequence[str] = ("denoised",),
     ) -> None:
         self.settings = settings
         self.spectrum = spectrum
         self.least_equalised = least_equalised
+        self.weight_of_type = dict(split_weight(text) for text in tomogram_types)
         self.folder = folder
-        self.first_seed = FIRST_SEED + seed * SEEDS_OF_A_TRAINING
-        self._loaded: dict[int, LabelledVolume] = {}
-        self._simulating: dict[int, Future[None]] = {}
+        self.seed = FIRST_SEED + seed
+        self._loaded: dict[int, list[LabelledVolume]] = {}
+        self._begun: set[int] = set()
         self._pool: ProcessPoolExecutor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, which begins without a process of its own in the background."""
-        return self.__dict__ | {"_loaded": {}, "_simulating": {}, "_pool": None}
+        """For another process, which begins without processes in the background."""
+        return self.__dict__ | {"_loaded": {}, "_begun": set(), "_pool": None}
+
+    def begin(self, epoch: int) -> None:
+        """Have the specimens of an epoch and of the next one simulated, and remove those of earlier ones."""
+        first, stop = epoch * self.settings.fresh, (epoch + 1) * self.settings.fresh + self.settings.volumes
+        for number in range(first, stop):
+            if number not in self._begun:
+                self._begin(number)
+        for number in [number for number in self._begun if number < first]:
+            shutil.rmtree(self.path(number), ignore_errors=True)
+            self._begun.remove(number)
 
     def volumes(self, epoch: int) -> list[LabelledVolume]:
-        """The tomograms of an epoch; those of the next are begun, those of earlier ones are gone."""
+        """The tomograms of an epoch, once they are there.
+
+        Raises
+        ------
+        InputError
+            If one could not be made.
+        """
         first = epoch * self.settings.fresh
         numbers = range(first, first + self.settings.volumes)
-        leads = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-        if leads:
-            for number in range(first, numbers.stop + self.settings.fresh):
-                self._begin(number)
-            for number in [number for number in self._loaded if number < first]:
-                shutil.rmtree(self._path(number), ignore_errors=True)
-        self._loaded = {number: self._load(number) for number in numbers}
-        return list(self._loaded.values())
+        self._loaded = {number: self._loaded.get(number) or self._load(number) for number in numbers}
+        return [volume for volumes in self._loaded.values() for volume in volumes]
 
     def close(self) -> None:
-        """End the process in the background."""
+        """End the processes in the background."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-        self._pool, self._simulating = None, {}
+        self._pool = None
 
-    def _path(self, number: int) -> Path:
+    def path(self, number: int) -> Path:
+        """Folder of a specimen, which appears when all of it is there."""
         return self.folder / str(number)
 
-    def _begin(self, number: int) -> None:
-        """Have a tomogram simulated if nobody has asked for it yet."""
-        if number in self._simulating or number in self._loaded:
-            return
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_stay_back)
-        self._simulating[number] = self._pool.submit(
-            _simulate, self._path(number), self.first_seed + number, self.settings
-        )
+    def name(self, number: int) -> str:
+        """Name of a specimen."""
+        return f"SIM_{self.seed}_{number}"
 
-    def _load(self, number: int) -> LabelledVolume:
-        """A tomogram, waited for if need be."""
-        if number in self._loaded:
-            return self._loaded[number]
-        simulating = self._simulating.pop(number, None)
-        if simulating is not None:
-            simulating.result()
-        runs = self._path(number) / "static" / "ExperimentRuns"
-        while not (runs.is_dir() and any(runs.iterdir())):  # another process makes it; a run appears when it is whole
-            time.sleep(0.5)
-        share = equalised_share(number, self.least_equalised)
-        return load_labelled_volume(find_runs(self._path(number))[0], spectrum=self.spectrum, share=share)
+    def share(self, number: int) -> float:
+        """How far its tomograms go to the spectrum."""
+        return equalised_share(number, self.least_equalised)
+
+    def difficulty(self, number: int) -> float:
+        """Its share of the highest difficulty, any few in a row evenly spread."""
+        return self.settings.difficulty * (number * GOLDEN_RATIO % 1)
+
+    def _begin(self, number: int) -> None:
+        """Have a specimen simulated."""
+        if self._pool is None:
+            threads = max(1, (os.cpu_count() or 1) // self.settings.processes)
+            self._pool = ProcessPoolExecutor(
+                self.settings.processes,
+                multiprocessing.get_context("spawn"),
+                initializer=_stay_back,
+                initargs=(threads,),
+            )
+        self._failed(number).unlink(missing_ok=True)
+        self._begun.add(number)
+        self._pool.submit(_simulate, self, number).add_done_callback(functools.partial(self._note, number))
+
+    def _note(self, number: int, simulating: Future[None]) -> None:
+        """Say to those who wait for a specimen that it will not come."""
+        error = None if simulating.cancelled() else simulating.exception()
+        if error is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._failed(number).write_text(f"{error}" or type(error).__name__, encoding="utf8")
+
+    def _failed(self, number: int) -> Path:
+        return self.folder / f"{number}.failed"
+
+    def _load(self, number: int) -> list[LabelledVolume]:
+        """The tomograms of a specimen, waited for if need be."""
+        path, failed = self.path(number), self._failed(number)
+        while not path.exists():
+            if failed.exists():
+                raise InputError(f"{path}: could not be simulated ({failed.read_text(encoding='utf8')})")
+            time.sleep(0.1)
+        picks = read_copick(path / _PICKS)
+        return [
+            LabelledVolume(
+                name=self.name(number),
+                volume=np.load(path / f"{tomogram_type}.npy", mmap_mode="r"),
+                picks=picks,
+                voxel_angstrom=CZII_VOXEL_ANGSTROM,
+                weight=weight,
+            )
+            for tomogram_type, weight in self.weight_of_type.items()
+        ]
 
 
 class StreamedCrops(Dataset[tuple[Tensor, Tensor]]):
@@ -147,21 +223,63 @@ class StreamedCrops(Dataset[tuple[Tensor, Tensor]]):
         return self._crops[number]
 
 
-def _stay_back() -> None:
+class LeadStream(Callback):
+    """Has a stream's specimens simulated ahead of those who draw from them, in the first process alone."""
+
+    def __init__(self, stream: Stream, first_epoch: int) -> None:
+        self.stream = stream
+        self.first_epoch = first_epoch
+
+    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Begin before the loaders do."""
+        if trainer.is_global_zero:
+            self.stream.begin(self.first_epoch)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Go on."""
+        if trainer.is_global_zero:
+            self.stream.begin(trainer.current_epoch)
+
+    def teardown(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
+        """End."""
+        self.stream.close()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """End."""
+        self.stream.close()
+
+
+def _stay_back(threads: int) -> None:
     """Leave the processors to the training, and Ctrl-C to the process that asks."""
     os.nice(10)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    numba.set_num_threads(min(threads, numba.get_num_threads()))
 
 
-def _simulate(folder: Path, seed: int, settings: StreamSettings) -> None:
-    from kaggle_cryoet.simulation.dataset import simulate
+def _simulate(stream: Stream, number: int) -> None:
+    """Simulate a specimen, unless it is there, and write its tomograms as they are drawn from."""
+    from kaggle_cryoet.simulation.dataset import simulate_tomograms
+    from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 
-    simulate(
-        folder,
-        runs=1,
-        shape_zyx=settings.shape_zyx,
-        seed=seed,
-        setting=settings.setting,
-        difficulty=settings.difficulty,
+    path, chosen = stream.path(number), stream.settings
+    if path.exists():
+        return
+    ranges = NUISANCE_RANGES[chosen.setting]
+    tomograms, picks, _ = simulate_tomograms(
+        stream.name(number),
+        seed=(stream.seed, number),
+        shape_zyx=chosen.shape_zyx,
+        nuisances=ranges.draw_of_set(stream.seed, number, difficulty=stream.difficulty(number)),
+        tomogram_types=tuple(stream.weight_of_type),
     )
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for tomogram_type, tomogram in tomograms.items():
+        volume = normalised_volume(tomogram.data, spectrum=stream.spectrum, share=stream.share(number))
+        np.save(unfinished / f"{tomogram_type}.npy", volume)
+    write_copick(unfinished / _PICKS, picks, stream.name(number))
+    unfinished.rename(path)

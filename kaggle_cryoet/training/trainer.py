@@ -19,7 +19,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.training.crops import EpochSampler
 
-MOST_WORKERS = 4
+MOST_WORKERS = 12
+BFLOAT16_SINCE = (8, 0)
+"""Compute capability of the first GPUs that have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +59,14 @@ class TrainingLength:
 class CropLoaders(lightning.LightningDataModule):
     """Crops to train on, each process its share of every batch; and one empty batch to validate by."""
 
-    def __init__(self, dataset: Dataset[tuple[Tensor, Tensor]], length: TrainingLength, workers: int) -> None:
+    def __init__(
+        self, dataset: Dataset[tuple[Tensor, Tensor]], length: TrainingLength, workers: int, first_epoch: int
+    ) -> None:
         super().__init__()
         self.dataset = dataset
         self.length = length
         self.workers = workers
+        self.first_epoch = first_epoch
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Called by the trainer in each process."""
@@ -69,9 +74,12 @@ class CropLoaders(lightning.LightningDataModule):
         return DataLoader(
             self.dataset,
             batch_size=self.length.batch_size // processes,
-            sampler=EpochSampler(self.length.crops_per_epoch, rank=rank, processes=processes),
+            sampler=EpochSampler(
+                self.length.crops_per_epoch, rank=rank, processes=processes, first_epoch=self.first_epoch
+            ),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            pin_memory=self.workers > 0 and torch.cuda.is_available(),
         )
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
@@ -106,7 +114,8 @@ def make_trainer(
         devices=[device.index for device in devices] if on_cuda else len(devices),
         strategy=DDPStrategy(start_method="spawn") if len(devices) > 1 else "auto",
         use_distributed_sampler=False,
-        precision="16-mixed" if on_cuda else "bf16-mixed",
+        precision="16-mixed" if on_cuda and not _all_have_bfloat16(devices) else "bf16-mixed",
+        benchmark=on_cuda,
         max_epochs=length.epochs,
         check_val_every_n_epoch=length.validate_every,
         num_sanity_val_steps=0,
@@ -118,6 +127,11 @@ def make_trainer(
         enable_model_summary=False,
         log_every_n_steps=1,
     )
+
+
+def _all_have_bfloat16(devices: Sequence[torch.device]) -> bool:
+    """Whether every GPU multiplies bfloat16 natively, which needs no scaling of the loss; a T4 does not."""
+    return all(torch.cuda.get_device_capability(device) >= BFLOAT16_SINCE for device in devices)
 
 
 @contextmanager

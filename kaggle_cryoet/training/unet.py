@@ -4,7 +4,6 @@ import builtins
 import functools
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,7 +27,7 @@ from kaggle_cryoet.training.data import DataSettings, load_split, split_sources
 from kaggle_cryoet.training.module import UNetModule, UNetTrainingSettings
 from kaggle_cryoet.training.presets import network_settings, training_preset
 from kaggle_cryoet.training.source import source_commit
-from kaggle_cryoet.training.stream import Stream, StreamedCrops
+from kaggle_cryoet.training.stream import LeadStream, Stream, StreamedCrops
 from kaggle_cryoet.training.trainer import (
     CropLoaders,
     TrainingLength,
@@ -142,10 +141,18 @@ def train_unet(
         CropDataset, length=length.crops_per_epoch, stride=stride, seed=seed, settings=crops, targets=settings.targets
     )
     dataset: Dataset[tuple[Tensor, Tensor]] = crops_of(training)
-    stream = None
+    callbacks: list[Callback] = []
     if data.stream is not None:
-        stream = Stream(data.stream, streamed, seed, built_from.spectrum, least_equalised=data.least_equalised)
+        stream = Stream(
+            data.stream,
+            streamed,
+            seed,
+            built_from.spectrum,
+            least_equalised=data.least_equalised,
+            tomogram_types=data.tomogram_types,
+        )
         dataset = StreamedCrops(training, stream, crops_of, length.crops_per_epoch)
+        callbacks.append(LeadStream(stream, epochs_done))
     provenance = {
         "version": kaggle_cryoet.__version__,
         "commit": source_commit(),
@@ -164,7 +171,7 @@ def train_unet(
         check_unchanged(_began_with(known.provenance), _began_with(provenance), what="a training")
         provenance["started_from"] = known.provenance.get("started_from")
     averaging = RunningAverage(length.ema_decay)
-    callbacks: list[Callback] = [
+    callbacks += [
         SaveModel(output / UNET_FOLDER, averaging, built_from, provenance, length),
         averaging,
         DrawCurves(),
@@ -172,11 +179,11 @@ def train_unet(
     ]
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        with quiet(), nullcontext() if stream is None else closing(stream):
+        with quiet():
             trainer = make_trainer(length, devices, callbacks, csv_logger(output, epochs_done), progress=progress)
             trainer.fit(
                 module,
-                datamodule=CropLoaders(dataset, length, 0 if stream is not None else crop_workers(devices)),
+                datamodule=CropLoaders(dataset, length, crop_workers(devices), epochs_done),
                 ckpt_path=checkpoint if resume else None,
                 weights_only=False,
             )

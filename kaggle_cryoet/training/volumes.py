@@ -97,12 +97,12 @@ def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str
     InputError
         If a run has no picks, there is no run, a type after the first is nowhere, or a weight is not positive.
     """
-    types = [_split_weight(text) for text in tomogram_types]
+    types = [split_weight(text) for text in tomogram_types]
     if not types:
         raise InputError("expected one type of tomogram or more, got none")
     sources = []
     for text in directories:
-        directory, weight = (str(text), 1.0) if Path(text).exists() else _split_weight(str(text))
+        directory, weight = (str(text), 1.0) if Path(text).exists() else split_weight(str(text))
         for run in find_runs(directory, tomogram_type=types[0][0]):
             sources.append(Source(run=run, weight=weight * types[0][1]))
             for name, share in types[1:]:
@@ -120,7 +120,7 @@ def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str
     return sources
 
 
-def _split_weight(text: str) -> tuple[str, float]:
+def split_weight(text: str) -> tuple[str, float]:
     """What is before the `@` and the number after it; 1 if there is none."""
     name, at, number = text.rpartition("@")
     if not at:
@@ -156,7 +156,7 @@ def load_labelled_volume(
     tomogram = read_tomogram(run)
     picks = read_copick(run.picks_directory)
     check_inside(picks, tomogram.data.shape, tomogram.voxel_angstrom, f"picks of run {run.name}")
-    volume = equalise(normalise(tomogram.data), spectrum, share=share).astype(np.float16)
+    volume = normalised_volume(tomogram.data, spectrum=spectrum, share=share)
     if map_to is not None:
         try:
             map_to.parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +167,13 @@ def load_labelled_volume(
     return LabelledVolume(
         name=run.name, volume=volume, picks=picks, voxel_angstrom=tomogram.voxel_angstrom, weight=weight
     )
+
+
+def normalised_volume(
+    data: NDArray[np.float32], *, spectrum: Sequence[float] = (), share: float = SHARE
+) -> NDArray[np.float16]:
+    """A tomogram as crops are drawn from it: normalised, and a share of the way to a spectrum if there is one."""
+    return equalise(normalise(data), spectrum, share=share).astype(np.float16)
 
 
 def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
