@@ -183,3 +183,7 @@ def test_an_impossible_stream_is_an_input_error() -> None:
             StreamSettings(shape_zyx=SHAPE, **wrong)
     with pytest.raises(InputError, match="one process or more"):
         StreamSettings(shape_zyx=SHAPE, processes=0)
+    with pytest.raises(InputError, match="unknown setting 'real'; expected one of training, wide, shifted"):
+        StreamSettings(shape_zyx=SHAPE, setting="real")
+    with pytest.raises(InputError, match="difficulty from -1 to 1, got 2"):
+        StreamSettings(shape_zyx=SHAPE, difficulty=2.0)

@@ -158,7 +158,8 @@ def test_what_processes_draw_from_a_stream_is_what_one_draws_also_after_an_inter
             with pytest.raises(KeyboardInterrupt):
                 train(data, tmp_path / "broken", **options)
         assert (tmp_path / "broken" / unet.STREAM_FOLDER / "3").is_dir()
-        train(data, tmp_path / "broken", resume=True, **options)
+        more = {"data": DataSettings(stream=replace(stream, processes=2), memory_gb=1.0)}
+        train(data, tmp_path / "broken", resume=True, **options | more)
     assert log_of(tmp_path / "broken") == log_of(tmp_path / "unbroken")
     expected = weights_of(tmp_path / "unbroken" / "unet3d")
     for name, value in weights_of(tmp_path / "broken" / "unet3d").items():

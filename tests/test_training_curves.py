@@ -29,6 +29,13 @@ def test_each_panel_shows_its_column_of_the_log_over_the_epochs() -> None:
     assert curves["thyroglobulin"] == []
 
 
+def test_labels_of_small_losses_are_not_cut() -> None:
+    figure = draw_training_curves([{"epoch": 0.0, "loss": 0.0588}, {"epoch": 1.0, "loss": 0.0457}])
+    figure.draw_without_rendering()
+    labels = [label.get_window_extent() for label in figure.axes[0].get_yticklabels() if label.get_text()]
+    assert min(extent.x0 for extent in labels) >= 0
+
+
 def test_a_log_is_read_without_its_empty_fields(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,loss,score,step\n0,,0.25,3\n0,0.5,,3\n")
     assert read_log(tmp_path / "metrics.csv") == [

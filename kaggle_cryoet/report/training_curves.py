@@ -38,7 +38,7 @@ def read_log(path: str | Path) -> list[dict[str, float]]:
 def draw_training_curves(rows: Rows, theme: Theme = LIGHT) -> "Figure":
     """Eight panels: the loss, the score, and each particle type."""
     figure = new_figure(*SIZE, theme)
-    figure.subplots_adjust(left=0.04, right=0.985, bottom=0.09, top=0.93, wspace=0.2, hspace=0.42)
+    figure.subplots_adjust(left=0.05, right=0.985, bottom=0.09, top=0.93, wspace=0.2, hspace=0.42)
     titles = ("loss", "score (an upper bound)", *PARTICLE_NAMES)
     for number, title in enumerate(titles):
         axes = figure.add_subplot(2, 4, number + 1)
@@ -51,7 +51,7 @@ def draw_training_curves(rows: Rows, theme: Theme = LIGHT) -> "Figure":
             _draw(axes, rows, f"fbeta_{title}", theme.particles[number - 2], "-", "F-beta")
             _draw(axes, rows, f"dice_{title}", theme.muted, "--", "Dice")
             if axes.get_lines():
-                axes.legend(frameon=False, fontsize=8, labelcolor=theme.text, loc="lower right")
+                axes.legend(frameon=False, fontsize=8, labelcolor=theme.text, loc="best")
         if number:
             axes.set_ylim(0, 1.02)
     return figure

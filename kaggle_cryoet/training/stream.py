@@ -5,6 +5,7 @@ that was interrupted goes on exactly as it would have. One process leads and has
 crops waits for their files.
 """
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -28,6 +29,7 @@ from torch.utils.data import Dataset
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.picks import read_copick, write_copick
+from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.training.crops import CropDataset
 from kaggle_cryoet.training.volumes import (
     GOLDEN_RATIO,
@@ -65,6 +67,10 @@ class StreamSettings:
             raise InputError(f"a stream needs one tomogram or more, and no more fresh ones than that, got {self}")
         if self.processes < 1:
             raise InputError(f"a stream needs one process or more, got {self}")
+        if self.setting not in NUISANCE_RANGES:
+            raise InputError(f"unknown setting {self.setting!r}; expected one of {', '.join(NUISANCE_RANGES)}")
+        if not -1 <= self.difficulty <= 1:
+            raise InputError(f"expected a difficulty from -1 to 1, got {self.difficulty}")
 
 
 class Stream:
@@ -114,9 +120,9 @@ class Stream:
         for number in range(first, stop):
             if number not in self._begun:
                 self._begin(number)
-        for number in [number for number in self._begun if number < first]:
-            shutil.rmtree(self.path(number), ignore_errors=True)
-            self._begun.remove(number)
+        for path in self.folder.glob("*"):
+            if path.name.isdecimal() and int(path.name) < first:
+                shutil.rmtree(path, ignore_errors=True)
 
     def volumes(self, epoch: int) -> list[LabelledVolume]:
         """The tomograms of an epoch, once they are there.
@@ -171,8 +177,9 @@ class Stream:
         """Say to those who wait for a specimen that it will not come."""
         error = None if simulating.cancelled() else simulating.exception()
         if error is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._failed(number).write_text(f"{error}" or type(error).__name__, encoding="utf8")
+            with contextlib.suppress(OSError):  # on a full disk it stays empty
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._failed(number).write_text(f"{error}" or type(error).__name__, encoding="utf8")
 
     def _failed(self, number: int) -> Path:
         return self.folder / f"{number}.failed"
@@ -262,7 +269,6 @@ def _stay_back(threads: int) -> None:
 def _simulate(stream: Stream, number: int) -> None:
     """Simulate a specimen, unless it is there, and write its tomograms as they are drawn from."""
     from kaggle_cryoet.simulation.dataset import simulate_tomograms
-    from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 
     path, chosen = stream.path(number), stream.settings
     if path.exists():

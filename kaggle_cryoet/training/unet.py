@@ -198,13 +198,18 @@ def train_unet(
 
 
 def _began_with(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a training must be as it began: all but how much memory it has, and what it keeps apart."""
+    """What of a training must be as it began: all but memory and processes that it has, and what it keeps apart."""
     kept = {name: provenance.get(name) for name in ("training_runs", "training_weights")}
-    free = ("memory_gb", "keep")
-    return kept | {
-        part: {name: value for name, value in provenance.get(part, {}).items() if name not in free}
-        for part in ("length", "crops", "data", "training")
-    }
+    free = ("memory_gb", "keep", "processes")
+
+    def fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: fixed(value) if isinstance(value, Mapping) else value
+            for name, value in settings.items()
+            if name not in free
+        }
+
+    return kept | {part: fixed(provenance.get(part, {})) for part in ("length", "crops", "data", "training")}
 
 
 def _spectrum(known: UNetModel | None, sources: Sequence[Source]) -> tuple[float, ...]:
