@@ -34,12 +34,18 @@ GROUPS = {
 SHAPE_ZYX = (184, 320, 320)
 
 
-def shifted_volume(seed: int, number: int, shifted: tuple[str, ...], spectrum: tuple[float, ...]) -> LabelledVolume:
+def shifted_volume(
+    seed: int,
+    number: int,
+    shifted: tuple[str, ...],
+    spectrum: tuple[float, ...],
+    shape_zyx: tuple[int, int, int] = SHAPE_ZYX,
+) -> LabelledVolume:
     """Tomogram `number` of a set of training, with some nuisances as that of a shifted set has them."""
     beyond = SHIFTED.draw_of_set(seed, number)
     nuisances = replace(TRAINING.draw_of_set(seed, number), **{name: getattr(beyond, name) for name in shifted})
     tomogram, picks, _ = simulate_tomogram(
-        f"SIM_{seed}_{number}", seed=(seed, number), shape_zyx=SHAPE_ZYX, nuisances=nuisances
+        f"SIM_{seed}_{number}", seed=(seed, number), shape_zyx=shape_zyx, nuisances=nuisances
     )
     volume = normalised_volume(tomogram.data, spectrum=spectrum)
     return LabelledVolume(name=tomogram.name, volume=volume, picks=picks, voxel_angstrom=tomogram.voxel_angstrom)

@@ -1,6 +1,7 @@
 """The plain re-statement of the public notebook that the package is compared with, and the counting of arithmetic."""
 
 import itertools
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import branches, cost, notebook_merge, notebook_unet, notebook_yolo, plain_notebook
+from benchmarks import beyond, branches, cost, notebook_merge, notebook_unet, notebook_yolo, plain_notebook
 from kaggle_cryoet.metric import evaluate
 from kaggle_cryoet.models.store import YoloModel, load_unet, save_yolo
 from kaggle_cryoet.models.unet3d import UNetSettings
@@ -21,6 +22,7 @@ from kaggle_cryoet.picking.segment import ScoreGrid
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.simulation.nuisance_ranges import SHIFTED, TRAINING
 
 VOXEL = 10.012444
 
@@ -239,3 +241,21 @@ def test_the_table_has_f_beta_precision_and_recall_of_each_type() -> None:
     assert rows[0].count("|") == rows[1].count("|") == rows[2].count("|") == 9
     assert rows[2].split(" | ")[:2] == ["| unet", "0.071"]  # half of a weight of 1 in 7
     assert "0.500 (0.50, 0.50)" in rows[2]
+
+
+def test_the_parts_of_the_shift_are_all_in_which_the_shifted_setting_differs() -> None:
+    differing = {item.name for item in fields(TRAINING) if getattr(TRAINING, item.name) != getattr(SHIFTED, item.name)}
+    parts = [name for group in beyond.GROUPS.values() for name in group]
+    assert len(parts) == len(set(parts))
+    assert set(parts) == differing
+
+
+def test_a_part_of_the_shift_leaves_the_specimen_what_it_is_unless_it_is_of_the_specimen() -> None:
+    shape = (184, 128, 128)
+    noise, crowding = beyond.GROUPS["noise"], beyond.GROUPS["crowding"]
+    plain, noisy, crowded = (beyond.shifted_volume(700, 1, names, (), shape) for names in ((), noise, crowding))
+    again = beyond.shifted_volume(700, 1, (), (), shape)
+    np.testing.assert_array_equal(again.volume, plain.volume)
+    np.testing.assert_array_equal(noisy.picks.position_zyx_angstrom, plain.picks.position_zyx_angstrom)
+    assert (noisy.volume != plain.volume).mean() > 0.9
+    assert len(crowded.picks.label) > len(plain.picks.label) > 0
