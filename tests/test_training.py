@@ -335,6 +335,28 @@ def test_a_disk_that_is_full_is_an_input_error_and_the_last_checkpoint_stays(dat
     assert torch.load(tmp_path / "two" / "checkpoints" / "last.ckpt", weights_only=False)["epoch"] == expected
 
 
+@pytest.mark.parametrize("validate_every", [1, 4])
+def test_a_loss_that_is_no_number_ends_the_training_and_leaves_what_was_saved(
+    data, tmp_path, monkeypatch, validate_every
+):
+    length = replace(FOUR_EPOCHS, validate_every=validate_every)
+    training_step = UNetModule.training_step
+
+    def broken(self, batch, batch_index):
+        loss = training_step(self, batch, batch_index)
+        return loss * float("nan") if self.global_step == 2 else loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UNetModule, "training_step", broken)
+        with pytest.raises(InputError, match=r"loss is not a number any more in epoch 2.*learning_rate"):
+            train(data, tmp_path, length=length)
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=False)
+    assert saved["epoch"] == 0
+    assert all(np.isfinite(value).all() for value in weights_of(tmp_path / "unet3d").values())
+    train(data, tmp_path, length=length, resume=True)
+    assert load_unet(tmp_path / "unet3d").provenance["epochs"] == 4
+
+
 def test_a_disk_that_is_full_when_the_model_is_written_leaves_the_one_before(data, tmp_path, monkeypatch):
     from kaggle_cryoet.models import folder
 

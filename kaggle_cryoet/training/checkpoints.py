@@ -27,6 +27,36 @@ UNREADABLE = (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueErro
 """What torch raises of a file that is no checkpoint."""
 
 
+class StopAtNonsense(Callback):
+    """Ends a training whose loss is no number any more, before anything is written that would be of no use."""
+
+    def __init__(self) -> None:
+        self.finite: torch.Tensor | None = None
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        """Note the step, on the device, which need not be waited for."""
+        finite = torch.isfinite(outputs["loss"].detach())
+        self.finite = finite if self.finite is None else self.finite & finite
+
+    def on_validation_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Look."""
+        self._look(trainer)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Look."""
+        self._look(trainer)
+
+    def _look(self, trainer: lightning.Trainer) -> None:
+        if self.finite is not None and not self.finite:
+            raise InputError(
+                f"the loss is not a number any more in epoch {trainer.current_epoch + 1}; what was saved before is kept; "
+                "try a lower learning rate, --set training.optimiser.learning_rate=..."
+            )
+        self.finite = None
+
+
 class SaveModel(Callback):
     """Writes the model folder after each look at the validation score; what is written is the average."""
 

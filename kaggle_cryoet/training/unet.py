@@ -21,7 +21,14 @@ from kaggle_cryoet.models.unet3d import UNetSettings, build_unet
 from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.training.average import RunningAverage
-from kaggle_cryoet.training.checkpoints import DrawCurves, SaveCheckpoint, SaveModel, csv_logger, read_checkpoint
+from kaggle_cryoet.training.checkpoints import (
+    DrawCurves,
+    SaveCheckpoint,
+    SaveModel,
+    StopAtNonsense,
+    csv_logger,
+    read_checkpoint,
+)
 from kaggle_cryoet.training.crops import CropDataset, CropSettings
 from kaggle_cryoet.training.data import DataSettings, load_split, split_sources
 from kaggle_cryoet.training.module import UNetModule, UNetTrainingSettings
@@ -172,6 +179,7 @@ def train_unet(
         provenance["started_from"] = known.provenance.get("started_from")
     averaging = RunningAverage(length.ema_decay)
     callbacks += [
+        StopAtNonsense(),
         SaveModel(output / UNET_FOLDER, averaging, built_from, provenance, length),
         averaging,
         DrawCurves(),
