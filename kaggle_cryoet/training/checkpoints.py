@@ -51,7 +51,7 @@ class StopAtNonsense(Callback):
     def _look(self, trainer: lightning.Trainer) -> None:
         if self.finite is not None and not self.finite:
             raise InputError(
-                f"the loss is not a number any more in epoch {trainer.current_epoch + 1}; what was saved before is kept; "
+                f"the loss is not a number any more in epoch {trainer.current_epoch + 1}; what was saved is kept; "
                 "try a lower learning rate, --set training.optimiser.learning_rate=..."
             )
         self.finite = None
