@@ -1,10 +1,20 @@
-"""Inputs that several test modules share."""
+"""Inputs that several test modules share, and where they run: on the CPU, the same everywhere, but for `--gpu`."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu", action="store_true", help="Do not hide the GPUs, and run the tests that need one.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--gpu"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture

@@ -1,0 +1,59 @@
+"""A GPU finds what the CPU finds, and trains: `pytest --gpu tests/test_gpu.py`, where there is one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kaggle_cryoet import predict
+from kaggle_cryoet.models.store import load_unet
+from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, UNET_FOLDER
+from kaggle_cryoet.training.crops import CropSettings
+from kaggle_cryoet.training.data import DataSettings
+from kaggle_cryoet.training.stream import StreamSettings
+from kaggle_cryoet.training.unet import TrainingLength, train_unet
+
+
+@pytest.fixture(autouse=True)
+def gpu(request: pytest.FixtureRequest) -> None:
+    if not request.config.getoption("--gpu"):
+        pytest.skip("needs a GPU; ask for it with --gpu")
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU, and there is none")
+
+
+@pytest.mark.parametrize("branch", ["unet", "hybrid"])
+def test_a_gpu_finds_what_the_cpu_finds(labelled_runs: Path, tmp_path: Path, branch: str) -> None:
+    found = {
+        device: predict(labelled_runs, output=tmp_path / f"{device}.csv", branch=branch, device=device)
+        for device in ("cpu", "cuda")
+    }
+    for one, other in (("cpu", "cuda"), ("cuda", "cpu")):
+        near = 0
+        for _, pick in found[one].iterrows():
+            same = found[other][
+                (found[other].experiment == pick.experiment) & (found[other].particle_type == pick.particle_type)
+            ]
+            distance = np.linalg.norm(same[["x", "y", "z"]] - pick[["x", "y", "z"]].to_numpy(dtype=float), axis=1)
+            near += bool(len(distance)) and bool(distance.min() < 10)
+        assert near >= 0.9 * len(found[one]) > 0
+
+
+def test_a_gpu_trains_on_a_stream_and_goes_on(labelled_runs: Path, tmp_path: Path) -> None:
+    options = {
+        "start_from": SHIPPED_WEIGHTS / UNET_FOLDER,
+        "crops": CropSettings(shape_zyx=(32, 32, 32)),
+        "data": DataSettings(stream=StreamSettings(shape_zyx=(32, 64, 64), volumes=2, fresh=1, processes=2)),
+        "length": TrainingLength(epochs=2, crops_per_epoch=8, batch_size=4, validate_every=1),
+        "device": "cuda",
+        "progress": False,
+    }
+    folder = train_unet([labelled_runs], tmp_path / "run", **options)
+    model = load_unet(folder)
+    assert model.provenance["epochs"] == 2
+    before = load_unet(SHIPPED_WEIGHTS / UNET_FOLDER).network.state_dict()
+    for name, value in model.network.state_dict().items():
+        assert torch.isfinite(value).all(), name
+    assert any(not torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
+    assert train_unet([labelled_runs], tmp_path / "run", resume=True, **{**options, "start_from": None}) == folder
