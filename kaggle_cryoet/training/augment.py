@@ -97,15 +97,14 @@ def lay_over(x: Tensor, target: Tensor, settings: AugmentSettings, generator: to
     further = torch.randint(1, len(x), (1,), generator=generator, device=where)
     other = ((torch.arange(len(x), device=where) + further) % len(x)).to(x.device)
     chosen = torch.rand(len(x), generator=generator, device=where) < settings.overlay
-    below, target_below = x, target
-    x, target = x.clone(), target.clone()
-    for item in torch.nonzero(chosen).flatten().tolist():
-        both = below[item] + below[other[item]]
-        before, after = _spread(below[item]), _spread(both)
-        if before > 0 and after > 0:
-            x[item] = both.mul_(before / after)
-            target[item] = torch.maximum(target_below[item], target_below[other[item]])
-    return x, target
+    item = torch.nonzero(chosen).flatten().to(x.device)
+    below = other[item]
+    both = x[item] + x[below]
+    gain = _gain(x[item], both)
+    seen = gain > 0
+    item, below = item[seen], below[seen]
+    laid_on = torch.maximum(target[item], target[below])
+    return x.index_copy(0, item, (both * gain[:, None, None, None, None])[seen]), target.index_copy(0, item, laid_on)
 
 
 def scramble(x: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
@@ -120,28 +119,35 @@ def scramble(x: Tensor, settings: AugmentSettings, generator: torch.Generator) -
     chosen = torch.rand(len(x), generator=generator, device=where) < settings.scrambling
     if not chosen.any():
         return x
-    x = x.clone()
     low, high = math.log(settings.least_scrambling), math.log(settings.most_scrambling)
     ends = low + (high - low) * torch.rand(len(x), 2, generator=generator, device=where)
-    for item in torch.nonzero(chosen).flatten().tolist():
-        shape = x.shape[2:]
-        noise = torch.fft.rfftn(torch.randn(shape, generator=generator, device=where), norm="ortho").to(x.device)
-        transform = torch.fft.rfftn(x[item, 0])
-        lowest, highest = ends[item].to(x.device)
-        ratio = torch.exp(torch.lerp(lowest, highest, _relative_frequency(shape, x.device)))
-        gain = torch.rsqrt(1 + ratio**2)
-        transform.mul_(noise.mul_(ratio * gain).add_(gain))
-        drowned = torch.fft.irfftn(transform, s=shape)
-        before, after = _spread(x[item]), _spread(drowned)
-        if before > 0 and after > 0:  # a crop that is for the most part masked has no noise to imitate
-            x[item, 0] = drowned.mul_(before / after)
-    return x
+    item, shape = torch.nonzero(chosen).flatten(), x.shape[2:]
+    lowest, highest = ends[item].to(x.device)[:, :, None, None, None].unbind(1)
+    noise = torch.randn((len(item), *shape), generator=generator, device=where).to(x.device)
+    item = item.to(x.device)
+    whole = x[item, 0]
+    ratio = torch.exp(torch.lerp(lowest, highest, _relative_frequency(shape, x.device)))
+    share = torch.rsqrt(1 + ratio**2)
+    transform = torch.fft.rfftn(whole, dim=(1, 2, 3))
+    transform *= torch.fft.rfftn(noise, dim=(1, 2, 3), norm="ortho").mul_(ratio * share).add_(share)
+    drowned = torch.fft.irfftn(transform, s=shape, dim=(1, 2, 3))
+    gain = _gain(whole, drowned)[:, None, None, None]
+    return x.index_copy(0, item, torch.where(gain > 0, drowned * gain, whole)[:, None])
+
+
+def _gain(before: Tensor, after: Tensor) -> Tensor:
+    """`(item,)` factors that give changed crops the spread they had; 0 where there is none to be kept.
+
+    A crop that is for the most part masked has no noise to go by.
+    """
+    spread, changed = _spread(before), _spread(after)
+    return torch.where((spread > 0) & (changed > 0), spread / changed, 0.0)
 
 
 def _spread(x: Tensor) -> Tensor:
-    """Median absolute deviation, of every seventh voxel."""
-    some = x.flatten()[::7]
-    return (some - some.median()).abs_().median()
+    """`(item,)` median absolute deviation of `(item, ...)`, by every seventh voxel."""
+    some = x.flatten(1)[:, ::7]
+    return (some - some.median(dim=1, keepdim=True).values).abs_().median(dim=1).values
 
 
 @functools.cache
@@ -164,8 +170,8 @@ def augment(x: Tensor, settings: AugmentSettings, generator: torch.Generator) ->
     sharpening = uniform(-settings.sharpening, settings.sharpening)
     noise = torch.randn(x.shape, generator=generator, device=where).to(x.device)
     smoothed = torch.rand(len(x), generator=generator, device=where) < 0.5
-    for item in torch.nonzero(smoothed).flatten().tolist():
-        noise[item] = SMOOTH_NOISE_GAIN * binomial_filter(noise[item : item + 1])[0]
+    item = torch.nonzero(smoothed).flatten().to(x.device)
+    noise.index_copy_(0, item, SMOOTH_NOISE_GAIN * binomial_filter(noise[item]))
     gamma = torch.exp(uniform(-1, 1) * math.log(settings.least_gamma))
     scale = torch.exp(uniform(-settings.log_scale, settings.log_scale))
     smooth = binomial_filter(x)
