@@ -114,15 +114,16 @@ def test_processes_in_the_background_simulate_what_simulate_does_and_those_of_th
     settings = StreamSettings(shape_zyx=SHAPE, volumes=2, fresh=1, processes=2, setting="wide")
     stream = Stream(settings, tmp_path / "stream", 7, spectrum, tomogram_types=("denoised", "wbp@0.25"))
     lead = LeadStream(stream, first_epoch=1)
-    lead.on_fit_start(SimpleNamespace(is_global_zero=False), None)
+    lead.on_fit_start(SimpleNamespace(is_global_zero=False, max_epochs=2), None)
     assert stream._pool is None
-    lead.on_fit_start(SimpleNamespace(is_global_zero=True), None)
+    lead.on_fit_start(SimpleNamespace(is_global_zero=True, max_epochs=2), None)
     crops_of = functools.partial(CropDataset, stride=2, seed=0, settings=SMALL)
     dataset = StreamedCrops([labelled_volume()], stream, crops_of, 4)
     sampler = EpochSampler(4, first_epoch=1)
     batches = list(DataLoader(dataset, batch_size=2, sampler=sampler, num_workers=2))
     found = stream.volumes(1)
     lead.teardown(None, None, "fit")
+    assert sorted(path.name for path in stream.folder.iterdir()) == ["1", "2"]  # none for an epoch after the last
     assert [(volume.name, volume.weight) for volume in found] == [
         ("SIM_1000000007_1", 1.0),
         ("SIM_1000000007_1", 0.25),

@@ -114,10 +114,11 @@ class Stream:
         """For another process, which begins without processes in the background."""
         return self.__dict__ | {"_loaded": {}, "_begun": set(), "_pool": None}
 
-    def begin(self, epoch: int) -> None:
-        """Have the specimens of an epoch and of the next one simulated, and remove those of earlier ones."""
-        first, stop = epoch * self.settings.fresh, (epoch + 1) * self.settings.fresh + self.settings.volumes
-        for number in range(first, stop):
+    def begin(self, epoch: int, *, is_last: bool = False) -> None:
+        """Have the specimens of an epoch and, if there is one, the next simulated, and remove those of earlier ones."""
+        first = epoch * self.settings.fresh
+        ahead = 0 if is_last else self.settings.fresh
+        for number in range(first, first + self.settings.volumes + ahead):
             if number not in self._begun:
                 self._begin(number)
         for path in self.folder.glob("*"):
@@ -239,13 +240,11 @@ class LeadStream(Callback):
 
     def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Begin before the loaders do."""
-        if trainer.is_global_zero:
-            self.stream.begin(self.first_epoch)
+        self._begin(trainer, self.first_epoch)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Go on."""
-        if trainer.is_global_zero:
-            self.stream.begin(trainer.current_epoch)
+        self._begin(trainer, trainer.current_epoch)
 
     def teardown(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
         """End."""
@@ -256,6 +255,10 @@ class LeadStream(Callback):
     ) -> None:
         """End."""
         self.stream.close()
+
+    def _begin(self, trainer: lightning.Trainer, epoch: int) -> None:
+        if trainer.is_global_zero:
+            self.stream.begin(epoch, is_last=epoch + 1 == trainer.max_epochs)
 
 
 def _stay_back(threads: int) -> None:
