@@ -34,6 +34,18 @@ def test_fields_at_any_depth_are_changed_and_no_others(recipe: Recipe) -> None:
     assert override(recipe, []) == recipe
 
 
+def test_values_that_are_allowed_only_together_may_come_in_any_order(recipe: Recipe) -> None:
+    for changes in (
+        ["length.crops_per_epoch=10", "length.batch_size=5"],
+        ["length.batch_size=5", "length.crops_per_epoch=10"],
+    ):
+        length = override(recipe, changes).length
+        assert (length.crops_per_epoch, length.batch_size) == (10, 5)
+    with pytest.raises(InputError, match="multiple of the batch size"):
+        override(recipe, changes[1:])
+    assert override(recipe, ["length.batch_size=3", "length.batch_size=8"]).length.batch_size == 8
+
+
 def test_fields_that_are_empty_take_text(recipe: Recipe) -> None:
     changed = override(recipe, ["data.fold=TS_5_4", "data.hard_negatives=12"])
     assert (changed.data.fold, changed.data.hard_negatives) == ("TS_5_4", "12")

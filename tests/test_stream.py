@@ -115,6 +115,7 @@ def test_processes_in_the_background_simulate_what_simulate_does_and_those_of_th
     stream = Stream(settings, tmp_path / "stream", 7, spectrum, tomogram_types=("denoised", "wbp@0.25"))
     lead = LeadStream(stream, first_epoch=1)
     lead.on_fit_start(SimpleNamespace(is_global_zero=False, max_epochs=2), None)
+    lead.on_fit_start(SimpleNamespace(is_global_zero=True, max_epochs=1), None)  # which is over already
     assert stream._pool is None
     lead.on_fit_start(SimpleNamespace(is_global_zero=True, max_epochs=2), None)
     crops_of = functools.partial(CropDataset, stride=2, seed=0, settings=SMALL)

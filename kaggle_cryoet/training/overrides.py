@@ -14,34 +14,45 @@ from kaggle_cryoet.errors import InputError
 T = TypeVar("T")
 
 
+_Change = tuple[Sequence[str], str, str]
+"""Names on the way to a field, what it shall be, and the change as it was given."""
+
+
 def override(settings: T, changes: Sequence[str]) -> T:
-    """Settings with some fields, at any depth, of other values: JSON, or text as it is.
+    """Settings with some fields, at any depth, of other values: JSON, or text as it is; of two for one the last counts.
 
     Raises
     ------
     InputError
-        If there is no such field, or its value is of another type or not allowed.
+        If there is no such field, or its value is of another type or, together with all others, not allowed.
     """
+    read: list[_Change] = []
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals:
             raise InputError(f"{change!r}: expected NAME=VALUE, such as training.loss.name=focal")
-        settings = _with(settings, name.strip().split("."), text.strip(), change)
-    return settings
+        read.append((name.strip().split("."), text.strip(), change))
+    return _with(settings, read) if read else settings
 
 
-def _with(settings: Any, path: Sequence[str], text: str, change: str) -> Any:
-    """The settings with one field changed."""
+def _with(settings: Any, changes: Sequence[_Change]) -> Any:
+    """The settings with fields changed, all at once, since some values are allowed only together."""
     names = [field.name for field in dataclasses.fields(settings)] if dataclasses.is_dataclass(settings) else []
-    if path[0] not in names:
-        expected = f"expected one of {', '.join(names)}" if names else "it has no fields"
-        raise InputError(f"{change!r}: there is no {path[0]!r}; {expected}")
-    present = getattr(settings, path[0])
-    if len(path) > 1:
-        value = _with(present, path[1:], text, change)
-    else:
-        value = _read(typing.get_type_hints(type(settings))[path[0]], present, text, change)
-    return dataclasses.replace(settings, **{path[0]: value})
+    of_field: dict[str, list[_Change]] = {}
+    for path, text, change in changes:
+        if path[0] not in names:
+            expected = f"expected one of {', '.join(names)}" if names else "it has no fields"
+            raise InputError(f"{change!r}: there is no {path[0]!r}; {expected}")
+        of_field.setdefault(path[0], []).append((path[1:], text, change))
+    values = {}
+    for name, inner in of_field.items():
+        value = getattr(settings, name)
+        for path, text, change in inner:
+            if not path:
+                value = _read(typing.get_type_hints(type(settings))[name], value, text, change)
+        deeper = [item for item in inner if item[0]]
+        values[name] = _with(value, deeper) if deeper else value
+    return dataclasses.replace(settings, **values)
 
 
 def _read(hint: Any, present: object, text: str, change: str) -> object:

@@ -257,7 +257,7 @@ class LeadStream(Callback):
         self.stream.close()
 
     def _begin(self, trainer: lightning.Trainer, epoch: int) -> None:
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and epoch < (trainer.max_epochs or 0):
             self.stream.begin(epoch, is_last=epoch + 1 == trainer.max_epochs)
 
 
