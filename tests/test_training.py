@@ -150,6 +150,7 @@ def test_an_interrupted_training_that_goes_on_is_the_unbroken_one(data, tmp_path
 def test_what_processes_draw_from_a_stream_is_what_one_draws_also_after_an_interruption(data, tmp_path, monkeypatch):
     stream = StreamSettings(shape_zyx=(40, 48, 56), volumes=2, fresh=1)
     options = {"length": FOUR_EPOCHS, "data": DataSettings(stream=stream)}
+    (tmp_path / "unbroken" / unet.STREAM_FOLDER / "0").mkdir(parents=True)  # left by another
     train(data, tmp_path / "unbroken", **options)
     with monkeypatch.context() as patch:
         patch.setattr(unet, "crop_workers", lambda devices: 2)

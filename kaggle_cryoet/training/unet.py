@@ -130,7 +130,8 @@ def train_unet(
     if data.least_equalised < 1 and not settings.equalise:
         raise InputError("tomograms can go no share of the way to a spectrum in a training that equalises none")
     mapped, streamed = output / VOLUMES_FOLDER, output / STREAM_FOLDER
-    shutil.rmtree(mapped, ignore_errors=True)  # of a training that was killed
+    for left in (mapped,) if resume else (mapped, streamed):  # by a training that was killed
+        shutil.rmtree(left, ignore_errors=True)
     sources, held_out = split_sources(data_directories, validation_directories, data, hold_out=hold_out)
     known = load_unet(output / UNET_FOLDER) if resume else start
     if settings.equalise:
