@@ -12,7 +12,6 @@ from kaggle_cryoet.training.augment import (
     AugmentSettings,
     augment,
     binomial_filter,
-    lay_over,
     mix_pairs,
     scramble,
 )
@@ -198,43 +197,6 @@ def test_mixed_crops_are_blends_of_two_and_their_targets_are_blended_alike():
     every, _ = mix_pairs(x, target, AugmentSettings(mixup=1.0), generator())
     assert float(every[:, 0, 0, 0].diagonal().max()) < 1  # none with itself
     assert mix_pairs(x, target, AugmentSettings(), generator()) == (x, target)
-
-
-def test_a_crop_laid_over_another_adds_its_densities_and_its_particles():
-    x = crops(40, shape=(20, 28, 36))
-    target = torch.eye(40)[:, :, None, None, None] + torch.zeros(40, 40, 1, 2, 3)
-    before = x.clone()
-    both, targets = lay_over(x, target, AugmentSettings(overlay=0.5), generator())
-    assert torch.equal(x, before)
-    (further,) = {
-        int(other - item) % 40
-        for item, row in enumerate(targets[:, :, 0, 0, 0])
-        for other in torch.nonzero(row).flatten()
-        if other != item
-    }
-    laid = targets[:, :, 0, 0, 0].sum(dim=1) == 2
-    assert 10 < int(laid.sum()) < 30
-    assert torch.equal(targets.amax(dim=(1, 2, 3, 4)), torch.ones(40))
-    for item in range(40):
-        if not laid[item]:
-            assert torch.equal(both[item], x[item])
-            continue
-        added = x[item] + x[(item + further) % 40]
-        gain = (both[item] / added).flatten()
-        torch.testing.assert_close(gain, gain[0].expand_as(gain))
-        assert float(gain[0]) == pytest.approx(2**-0.5, rel=0.2)  # the noise of both is that of one
-    assert lay_over(x, target, AugmentSettings(), generator()) == (x, target)
-    alone = lay_over(x[:1], target[:1], AugmentSettings(overlay=1.0), generator())
-    assert torch.equal(alone[0], x[:1])
-
-
-def test_crops_of_which_one_is_masked_are_not_laid_over_another():
-    x = torch.zeros(2, 1, *SHAPE)
-    x[1] = crops(1)[0]
-    both, targets = lay_over(x, torch.eye(2)[:, :, None, None, None], AugmentSettings(overlay=1.0), generator())
-    assert torch.equal(both[0], x[0])
-    torch.testing.assert_close(both[1], x[1])
-    assert targets[:, :, 0, 0, 0].tolist() == [[1, 0], [1, 1]]
 
 
 def test_gamma_keeps_signs_and_bends_by_a_power():

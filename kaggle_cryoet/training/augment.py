@@ -41,13 +41,11 @@ class AugmentSettings:
     """Largest ratio."""
     mixup: float = 0.0
     """Share of the crops that are blended with another one of their batch, which gets less than half; targets alike."""
-    overlay: float = 0.0
-    """Share of the crops onto which another one of their batch is laid, particles and all, see `lay_over`."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         lengths = (self.log_scale, self.offset, self.sharpening, self.middle, self.noise)
-        shares = (self.mixup, self.overlay, self.scrambling)
+        shares = (self.mixup, self.scrambling)
         ratios = (self.least_scrambling, self.most_scrambling)
         if min(lengths) < 0 or not 0 < self.least_gamma <= 1 or not all(0 <= share <= 1 for share in shares):
             raise InputError(f"ranges of augmentation must not be negative, shares between 0 and 1, got {self}")
@@ -83,28 +81,6 @@ def mix_pairs(
     share *= torch.rand(len(x), generator=generator, device=where) < settings.mixup
     other, share = other.to(x.device), share[:, None, None, None, None].to(x.device)
     return torch.lerp(x, x[other], share), torch.lerp(target, target[other], share)
-
-
-def lay_over(x: Tensor, target: Tensor, settings: AugmentSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """`(batch, 1, z, y, x)` crops and `(batch, class, ...)` targets, some the sum of two of the batch.
-
-    Imaging and reconstruction are linear, so that the sum shows a specimen with the particles of both: twice as
-    crowded, and with the noise of both. The contrast is then set as `normalise` would set it.
-    """
-    if not settings.overlay or len(x) < 2:
-        return x, target
-    where = generator.device
-    further = torch.randint(1, len(x), (1,), generator=generator, device=where)
-    other = ((torch.arange(len(x), device=where) + further) % len(x)).to(x.device)
-    chosen = torch.rand(len(x), generator=generator, device=where) < settings.overlay
-    item = torch.nonzero(chosen).flatten().to(x.device)
-    below = other[item]
-    both = x[item] + x[below]
-    gain = _gain(x[item], both)
-    seen = gain > 0
-    item, below = item[seen], below[seen]
-    laid_on = torch.maximum(target[item], target[below])
-    return x.index_copy(0, item, (both * gain[:, None, None, None, None])[seen]), target.index_copy(0, item, laid_on)
 
 
 def scramble(x: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:

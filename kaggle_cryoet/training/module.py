@@ -19,7 +19,7 @@ from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE, LocaliseSett
 from kaggle_cryoet.picking.choose import above
 from kaggle_cryoet.picking.segment import ScoreGrid, SegmentSettings, segment
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.training.augment import AugmentSettings, augment, lay_over, mix_pairs
+from kaggle_cryoet.training.augment import AugmentSettings, augment, mix_pairs
 from kaggle_cryoet.training.calibration import fit_calibration
 from kaggle_cryoet.training.dice import count_overlap, dice
 from kaggle_cryoet.training.losses import Loss, LossSettings
@@ -141,7 +141,6 @@ class UNetModule(lightning.LightningModule):
         crop, target = batch
         seed = self.seed * 1_000_003 + self.global_step + (self.global_rank << 40)
         generator = torch.Generator(self.device).manual_seed(seed)
-        crop, target = lay_over(crop, target, self.settings.augmentation, generator)
         crop, target = mix_pairs(crop, target, self.settings.augmentation, generator)
         crop = augment(crop, self.settings.augmentation, generator)
         loss: Tensor = self.loss(self.network(crop), target)
