@@ -19,6 +19,15 @@ data_argument = click.argument(
 @data_argument
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for images, boxes, data.yaml.")
 @validation_option
+@click.option(
+    "--tomogram-type",
+    "tomogram_types",
+    multiple=True,
+    default=("denoised",),
+    show_default=True,
+    metavar="NAME[@SHARE]",
+    help="Reconstruction; may be repeated, those after the first with the share of the runs to take it of.",
+)
 @click.option("--every", type=int, default=4, show_default=True, help="Take every n-th slice.")
 @click.option("--neighbour", type=int, default=2, show_default=True, metavar="VOXELS", help="0: one slice, thrice.")
 @click.option(
@@ -30,6 +39,7 @@ def slices(
     data_dirs: tuple[Path, ...],
     output: Path,
     validation: tuple[Path, ...],
+    tomogram_types: tuple[str, ...],
     every: int,
     neighbour: int,
     plain_share: float,
@@ -42,6 +52,7 @@ def slices(
 
     settings = SliceSettings(
         image=YoloSettings(neighbour_voxels=neighbour),
+        tomogram_types=tomogram_types,
         every=every,
         plain_share=plain_share,
         tile_pixels=tile,

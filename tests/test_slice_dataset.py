@@ -18,6 +18,7 @@ from kaggle_cryoet.picking.equalise import mean_spectrum
 from kaggle_cryoet.picking.slices import slice_image, to_levels
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.tomogram import read_tomogram, write_tomogram
 from kaggle_cryoet.training.slice_boxes import boxes_in_slice, yolo_lines
 from kaggle_cryoet.training.slice_dataset import SliceSettings, tile_starts, write_slices
 from kaggle_cryoet.training.slice_folder import read_slice_folder, write_data_yaml
@@ -212,6 +213,35 @@ def test_validation_directories_hold_all_of_the_validation(labelled_runs: Path, 
         names[2]: "train",
         names[0]: "val",
     }
+
+
+def test_further_reconstructions_are_taken_of_a_share_of_the_runs(labelled_runs: Path, tmp_path: Path):
+    runs = find_runs(labelled_runs)
+    names = [run.name for run in runs]
+    for run in runs:
+        tomogram = read_tomogram(run)
+        for further, scale in (("wbp", -1), ("isonetcorrected", 1)):
+            changed = replace(tomogram, data=scale * tomogram.data**3)
+            write_tomogram(run.tomogram_path.with_name(f"{further}.zarr"), changed, levels=1)
+    taken = settings(tomogram_types=("denoised", "wbp", "isonetcorrected@0.4"), plain_share=0.0)
+    path = write_slices([labelled_runs], tmp_path / "slices", settings=taken)
+    assert read_slice_folder(path.parent).runs == {
+        "train": [names[0], f"{names[0]}.isonetcorrected", f"{names[0]}.wbp", names[1], f"{names[1]}.wbp"],
+        "val": [names[2]],  # of which nothing is trained on
+    }
+    levels = to_levels(
+        load_labelled_volume(replace(runs[1], tomogram_path=runs[1].tomogram_path.with_name("wbp.zarr"))).volume,
+        YoloSettings(),
+    )
+    images = sorted((path.parent / "images" / "train" / f"{names[1]}.wbp").glob("*.png"))
+    assert len(images) == 5
+    for image in images:
+        np.testing.assert_array_equal(read(image), slice_image(levels, int(image.name[1:4]), YoloSettings()))
+    write_slices([labelled_runs], tmp_path / "slices", settings=taken)  # the same request, once more
+    with pytest.raises(InputError, match="'wpb'; there are denoised"):
+        write_slices([labelled_runs], tmp_path / "other", settings=settings(tomogram_types=("denoised", "wpb")))
+    with pytest.raises(InputError, match="written once"):
+        write_slices([f"{labelled_runs}@3"], tmp_path / "other", settings=settings())
 
 
 def test_one_run_alone_leaves_none_to_validate_on(labelled_runs: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,11 +19,12 @@ from kaggle_cryoet.tomogram import RunLocation
 from kaggle_cryoet.training.slice_boxes import LEAST_CUT, boxes_in_slice, yolo_lines
 from kaggle_cryoet.training.slice_folder import IMAGES, LABELS, PARTS, REQUEST_FILE, write_data_yaml
 from kaggle_cryoet.training.volumes import (
+    GOLDEN_RATIO,
     MOST_FOR_SPECTRUM,
     LabelledVolume,
     check_names,
     evenly,
-    find_labelled_runs,
+    find_sources,
     load_labelled_volume,
     spectrum_of,
 )
@@ -39,6 +41,9 @@ class SliceSettings:
 
     image: YoloSettings = field(default_factory=YoloSettings)
     """Grey levels and channels of an image; size of the network and spectrum do not matter here."""
+    tomogram_types: tuple[str, ...] = ("denoised",)
+    """Reconstructions to train on. The first is taken of every run; of one that follows, such as `wbp@0.25`, that share
+    of the runs that have it, spread evenly. Slices of the others are in folders named `<run>.<type>`."""
     every: int = 4
     """Every n-th slice is taken, the first at random: slices side by side are nearly the same."""
     plain_share: float = 0.2
@@ -81,8 +86,8 @@ def write_slices(
     from tqdm.auto import tqdm
 
     output, settings = Path(output), settings or SliceSettings()
-    runs = _split(data_directories, validation_directories)
-    wanted = asdict(settings)
+    runs = _split(data_directories, validation_directories, settings.tomogram_types)
+    wanted = asdict(settings) | {"tomogram_types": list(settings.tomogram_types)}  # as JSON gives it back
     del wanted["image"]["spectrum"]  # follows from the runs
     request = {"settings": wanted, "runs": {run.name: part for run, part in runs}}
     _check_folder(output, request)
@@ -100,19 +105,41 @@ def write_slices(
         raise InputError(f"{output}: cannot be written ({error})") from error
 
 
-def _split(data: Sequence[str | Path], validation: Sequence[str | Path]) -> list[tuple[RunLocation, str]]:
-    """Runs and the part each belongs to."""
-    runs = find_labelled_runs([Path(directory) for directory in data])
-    held_out = find_labelled_runs([Path(directory) for directory in validation]) if validation else runs[7::8]
+def _split(
+    data: Sequence[str | Path], validation: Sequence[str | Path], tomogram_types: Sequence[str]
+) -> list[tuple[RunLocation, str]]:
+    """Tomograms, named as their folders of slices, and the part each belongs to; those of a run stay together."""
+    runs = _chosen(data, tomogram_types[:1])
+    held_out = _chosen(validation, tomogram_types[:1]) if validation else runs[7::8]
     if not validation and not held_out:
         if len(runs) < 2:
             raise InputError("one run alone leaves none to validate on; give more runs, or a folder for validation")
         held_out = runs[-1:]
+    trained_on = _chosen(data, tomogram_types)
     if not validation:
-        runs = [run for run in runs if run not in held_out]
-    pairs = [*((run, PARTS[0]) for run in runs), *((run, PARTS[1]) for run in held_out)]
+        seen = {run.picks_directory for run in held_out}
+        trained_on = [run for run in trained_on if run.picks_directory not in seen]
+    pairs = [*((run, PARTS[0]) for run in trained_on), *((run, PARTS[1]) for run in held_out)]
     check_names([run for run, _ in pairs])
     return pairs
+
+
+def _chosen(directories: Sequence[str | Path], tomogram_types: Sequence[str]) -> list[RunLocation]:
+    """Of each type as many of its tomograms as its share says; those after the first are named after run and type."""
+    tomograms: list[RunLocation] = []
+    counts: Counter[str] = Counter()
+    met: set[Path | None] = set()
+    for source in find_sources(directories, tomogram_types):
+        run, kind = source.run, source.run.tomogram_path.stem
+        if source.weight > 1:
+            raise InputError(
+                f"run {run.name}: slices are written once; expected a share of 1 at most, got {source.weight:g}"
+            )
+        if counts[kind] * GOLDEN_RATIO % 1 < source.weight:
+            tomograms.append(replace(run, name=f"{run.name}.{kind}") if run.picks_directory in met else run)
+        counts[kind] += 1
+        met.add(run.picks_directory)
+    return tomograms
 
 
 def _check_folder(output: Path, request: Mapping[str, Any]) -> None:
