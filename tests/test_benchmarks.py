@@ -1,7 +1,7 @@
 """The plain re-statement of the public notebook that the package is compared with, and the counting of arithmetic."""
 
 import itertools
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import click
@@ -9,8 +9,18 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import center_of_mass
 
-from benchmarks import beyond, branches, cost, notebook_merge, notebook_unet, notebook_yolo, plain_notebook
+from benchmarks import (
+    beyond,
+    branches,
+    cost,
+    notebook_merge,
+    notebook_unet,
+    notebook_yolo,
+    plain_notebook,
+    plain_simulator,
+)
 from kaggle_cryoet.metric import evaluate
 from kaggle_cryoet.models.store import YoloModel, load_unet, save_yolo
 from kaggle_cryoet.models.unet3d import UNetSettings
@@ -22,6 +32,7 @@ from kaggle_cryoet.picking.segment import ScoreGrid
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.simulation.bead_sources import BEAD_SOURCES
 from kaggle_cryoet.simulation.nuisance_ranges import SHIFTED, TRAINING
 
 VOXEL = 10.012444
@@ -259,3 +270,51 @@ def test_a_part_of_the_shift_leaves_the_specimen_what_it_is_unless_it_is_of_the_
     np.testing.assert_array_equal(noisy.picks.position_zyx_angstrom, plain.picks.position_zyx_angstrom)
     assert (noisy.volume != plain.volume).mean() > 0.9
     assert len(crowded.picks.label) > len(plain.picks.label) > 0
+
+
+def blob(mass: float, offset: int = 0) -> NDArray[np.float32]:
+    """A Gaussian off the middle of its map."""
+    z, y, x = np.ogrid[:21, :21, :21]
+    density = np.exp(-((z - 10 - offset) ** 2 + (y - 10) ** 2 + (x - 10 + offset) ** 2) / (2 * 2.5**2))
+    return (density * mass / density.sum()).astype(np.float32)
+
+
+def test_a_turned_map_keeps_its_mass_and_lies_with_its_centre_where_it_is_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        offset = rng.uniform(-0.5, 0.5, 3)
+        box = plain_simulator.turned(blob(300, offset=3), offset, rng)
+        assert box.sum() == pytest.approx(300, rel=0.02)
+        np.testing.assert_allclose(center_of_mass(box), len(box) // 2 + offset, atol=0.05)
+
+
+def test_particles_of_a_plain_specimen_lie_where_its_picks_are_and_not_over_each_other() -> None:
+    names = [source.name for source in BEAD_SOURCES]
+    maps = {name: blob(source.mass_kilodalton) for name, source in zip(names, BEAD_SOURCES, strict=True)}
+    imaging = plain_simulator.Imaging(signal_to_noise=1, tilt_range_degree=60, complexes_per_cubic_micrometre=0)
+    specimen = plain_simulator.Specimen((64, 96, 96), np.random.default_rng(1))
+    centres = [centre for _ in range(30) if (centre := specimen.add(maps["ribosome"])) is not None]
+    assert 10 < len(centres) <= 30
+    at = np.round(np.array(centres)).astype(int)
+    peak = maps["ribosome"].max()
+    assert (specimen.density[tuple(at.T)] > 0.8 * peak).all()
+    assert specimen.density.max() < 1.3 * peak  # tails may meet, bodies may not
+    density, picks = plain_simulator.draw_specimen(maps, imaging, (64, 256, 256), np.random.default_rng(2))
+    found = density[tuple(np.round(picks.position_zyx_angstrom / 10).astype(int).T)]
+    assert len(picks) > 5
+    assert (found > 0.8 * np.array([maps[PARTICLES[label].name].max() for label in picks.label])).all()
+
+
+def test_a_plain_recording_has_its_noise_and_nothing_outside_the_tilt_range() -> None:
+    density = np.zeros((64, 64, 64), dtype=np.float32)
+    density[20:40, 30:34, 25:40] = 1
+    rng = np.random.default_rng(3)
+    for ratio in (100.0, 0.25):
+        imaging = plain_simulator.Imaging(signal_to_noise=ratio, tilt_range_degree=45)
+        recorded = plain_simulator.record(density, imaging, rng)
+        power = np.abs(np.fft.fftn(recorded)) ** 2
+        z, _, x = np.meshgrid(*[np.fft.fftfreq(64)] * 3, indexing="ij")
+        assert power[np.abs(z) > np.abs(x) + 1.5 / 64].max() < 1e-6 * power.max()
+        clean = plain_simulator.record(density, replace(imaging, signal_to_noise=1e9), rng)
+        assert clean[30, 32, 32] < -0.3  # dark
+        assert clean.var() / (recorded - clean).var() == pytest.approx(ratio, rel=0.05)
