@@ -10,7 +10,14 @@ import click
 
 from kaggle_cryoet import __version__
 from kaggle_cryoet.cli_look import look
-from kaggle_cryoet.cli_options import device_option, flips_option, pick_settings, strict_option
+from kaggle_cryoet.cli_options import (
+    device_option,
+    flips_option,
+    particles_option,
+    pick_settings,
+    strict_option,
+    voxel_option,
+)
 from kaggle_cryoet.cli_report import confusion, curves, detections
 from kaggle_cryoet.cli_simulation import beads, calibrate, simulate
 from kaggle_cryoet.cli_training import train
@@ -53,6 +60,8 @@ def cli() -> None:
 @click.option("--continue", "go_on", is_flag=True, help="Keep what an interrupted prediction has finished.")
 @click.option("--run", "runs", multiple=True, metavar="NAME", help="Only this run; may be repeated.")
 @click.option("--tomogram-type", default="denoised", show_default=True, help="Reconstruction to take.")
+@particles_option
+@voxel_option
 @flips_option
 @strict_option
 def predict(
@@ -66,6 +75,8 @@ def predict(
     go_on: bool,
     runs: tuple[str, ...],
     tomogram_type: str,
+    particles: str,
+    voxel: float | None,
     flips: str,
     strict: bool,
 ) -> None:
@@ -83,7 +94,7 @@ def predict(
         device=device,
         weights=weights,
         report=report,
-        settings=pick_settings(flips, strict=strict),
+        settings=pick_settings(flips, strict=strict, particles=particles, voxel=voxel),
         time_limit_seconds=time_limit,
         go_on=go_on,
         run_names=runs,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from kaggle_cryoet.cli_options import particles_option
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 
@@ -13,13 +14,7 @@ from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 @click.option("--picks", "picks_dir", type=click.Path(path_type=Path), help="Picks of its tomogram (copick JSON).")
 @click.option("--z", type=click.IntRange(0), help="Which slice of the tomogram it is; needed with --picks.")
 @click.option("--voxel", default=CZII_VOXEL_ANGSTROM, show_default=True, metavar="ANGSTROM", help="Edge of a pixel.")
-@click.option(
-    "--particles",
-    type=click.Choice(["auto", "dark", "bright"]),
-    default="auto",
-    show_default=True,
-    help="Auto: on the side to which the grey values are skewed.",
-)
+@particles_option
 @click.option("--confidence", default=0.25, show_default=True, help="Detections must be above it.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Folder of a YOLO11; the package's own if not given.")
 @click.option("--output", type=click.Path(path_type=Path), help="Picture to write; IMAGE-look.png here if not given.")

@@ -20,11 +20,28 @@ strict_option = click.option(
     is_flag=True,
     help="Pick what is above the fitted thresholds, and not what is expected to score best in each tomogram.",
 )
+particles_option = click.option(
+    "--particles",
+    type=click.Choice(["auto", "dark", "bright"]),
+    default="auto",
+    show_default=True,
+    help="Auto: on the side to which the grey values are skewed.",
+)
+voxel_option = click.option(
+    "--voxel", type=float, metavar="ANGSTROM", help="Edge of a voxel, in place of that in the files."
+)
 
 
-def pick_settings(flips: str, *, strict: bool = False) -> "PickSettings":
-    """Settings of picking for values of `flips_option` and `strict_option`."""
+def pick_settings(
+    flips: str, *, strict: bool = False, particles: str = "auto", voxel: float | None = None
+) -> "PickSettings":
+    """Settings of picking for values of the options above."""
+    from kaggle_cryoet.picking.adapt import AdaptSettings
     from kaggle_cryoet.picking.segment import SegmentSettings
     from kaggle_cryoet.picking.settings import PickSettings
 
-    return PickSettings(segment=SegmentSettings(flips=int(flips)), strict=strict)
+    return PickSettings(
+        adapt=AdaptSettings(tone=particles, voxel_angstrom=voxel),
+        segment=SegmentSettings(flips=int(flips)),
+        strict=strict,
+    )

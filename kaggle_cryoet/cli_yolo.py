@@ -28,6 +28,7 @@ data_argument = click.argument(
     metavar="NAME[@SHARE]",
     help="Reconstruction; may be repeated, those after the first with the share of the runs to take it of.",
 )
+@click.option("--equalise", is_flag=True, help="Bring tomograms to one spectrum first, as `predict` shows them.")
 @click.option("--every", type=int, default=4, show_default=True, help="Take every n-th slice.")
 @click.option("--neighbour", type=int, default=2, show_default=True, metavar="VOXELS", help="0: one slice, thrice.")
 @click.option(
@@ -40,6 +41,7 @@ def slices(
     output: Path,
     validation: tuple[Path, ...],
     tomogram_types: tuple[str, ...],
+    equalise: bool,
     every: int,
     neighbour: int,
     plain_share: float,
@@ -53,6 +55,7 @@ def slices(
     settings = SliceSettings(
         image=YoloSettings(neighbour_voxels=neighbour),
         tomogram_types=tomogram_types,
+        equalise=equalise,
         every=every,
         plain_share=plain_share,
         tile_pixels=tile,

@@ -46,6 +46,7 @@ def draw_detections_in(
         If tomogram, picks or weights cannot be used, or the pictures cannot be written.
     """
     from kaggle_cryoet.models.store import load_yolo
+    from kaggle_cryoet.picking.adapt import adapt
     from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, YOLO_FOLDER, find_models
     from kaggle_cryoet.picking.detect import DetectSettings, detect
     from kaggle_cryoet.picking.devices import choose_devices
@@ -62,7 +63,7 @@ def draw_detections_in(
         raise InputError(f"{tomogram_dir}: holds no run {run_name}; it holds {', '.join(list(runs)[:5])}")
     run = runs[run_name or next(iter(runs))]
     model = load_yolo(find_models("yolo", Path(weights or SHIPPED_WEIGHTS))[YOLO_FOLDER])
-    tomogram = read_tomogram(run)
+    tomogram = adapt(read_tomogram(run))
     truth = None if run.picks_directory is None else read_copick(run.picks_directory)
     volume = equalise(normalise(tomogram.data), model.settings.spectrum)
     found = detect(model.network, volume, settings, model.settings, choose_devices(device)[0])

@@ -135,7 +135,7 @@ def run_prediction(
     if report is not None:
         from kaggle_cryoet.report.page import ReportWriter
 
-        writer = ReportWriter(report)  # a folder that cannot be made is noticed now
+        writer = ReportWriter(report, adapt_settings=settings.adapt)  # a folder that cannot be made is noticed now
     growing = GrowingSubmission(Path(output), runs=[run.name for run in runs], key=key, go_on=go_on)
 
     missing = [run for run in runs if run.name not in growing.picks]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM, index_to_angstrom
+from kaggle_cryoet.picking.adapt import TONES, AdaptSettings, adapt, tone_of
 from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, YOLO_FOLDER, find_models
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from kaggle_cryoet.report.slice_count import SliceCount
 
 logger = logging.getLogger(__name__)
-
-TONES = ("auto", "dark", "bright")
-"""Of the particles in an image."""
-LEAST_SKEW = 0.1
-"""Grey values less skewed than this do not tell whether particles are dark or bright."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +77,6 @@ def look_at_image(
     from kaggle_cryoet.report.look_picture import draw_look
     from kaggle_cryoet.report.slice_count import count_detections
     from kaggle_cryoet.slice_image import read_slice_image
-    from kaggle_cryoet.tomogram import warn_of_other_scale
 
     path, output = Path(path), Path(output)
     settings = settings or LookSettings()
@@ -89,7 +84,6 @@ def look_at_image(
         raise InputError(f"{output}: is the image to look at; expected another file to write")
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output}: its folder does not exist")
-    warn_of_other_scale(settings.voxel_angstrom, path)
     image = read_slice_image(path)
     truth = None if picks_directory is None else _picks_of_one_run(picks_directory)
     found, radius_angstrom = detect_in_image(image, weights, settings)
@@ -112,29 +106,21 @@ def detect_in_image(
     from kaggle_cryoet.picking.detect import DetectSettings, detect
     from kaggle_cryoet.picking.normalise import normalise
     from kaggle_cryoet.picks import Picks
+    from kaggle_cryoet.tomogram import Tomogram
 
     model = load_yolo(find_models("yolo", SHIPPED_WEIGHTS if weights is None else Path(weights))[YOLO_FOLDER])
-    tone = tone_of(image) if settings.tone == "auto" else settings.tone
-    volume = normalise((image if tone == "dark" else -image)[None])  # (1, y, x)
+    slab = Tomogram(data=image[None], voxel_angstrom=settings.voxel_angstrom, name="image")  # (1, y, x)
+    if settings.tone == "auto" and tone_of(slab.data) is None:
+        logger.warning("the grey values do not tell whether particles are dark or bright; dark is assumed")
+    slab = adapt(slab, AdaptSettings(tone=settings.tone))
     how = DetectSettings(least_confidence=settings.least_confidence)
-    detections = detect(model.network, volume, how, model.settings, torch.device("cpu"))
+    detections = detect(model.network, normalise(slab.data), how, model.settings, torch.device("cpu"))
     found = Picks(
-        position_zyx_angstrom=index_to_angstrom(detections.index_zyx, settings.voxel_angstrom),
+        position_zyx_angstrom=index_to_angstrom(detections.index_zyx, slab.voxel_angstrom),
         label=detections.label,
         score=detections.confidence,
     )
-    return found, detections.diameter_voxels.mean(axis=1) / 2 * settings.voxel_angstrom
-
-
-def tone_of(image: NDArray[np.float32]) -> str:
-    """`dark` or `bright`: the side to which grey values are skewed, since what is dense is rare."""
-    from scipy.stats import skew
-
-    skewness = float(skew(image, axis=None))
-    if abs(skewness) < LEAST_SKEW:
-        logger.warning("the grey values do not tell whether particles are dark or bright; dark is assumed")
-        return "dark"
-    return "dark" if skewness < 0 else "bright"
+    return found, detections.diameter_voxels.mean(axis=1) / 2 * slab.voxel_angstrom
 
 
 def _picks_of_one_run(directory: str | Path) -> Picks:

@@ -124,19 +124,7 @@ def _voxel_angstrom(voxel_zyx: tuple[float, float, float] | None, path: Path) ->
     voxel_angstrom = math.fsum(voxel_zyx) / 3
     if max(voxel_zyx) > 1.01 * min(voxel_zyx):
         logger.warning("%s: voxels are not cubes, z, y, x = %s Å; their mean is used", path, voxel_zyx)
-    warn_of_other_scale(voxel_angstrom, path)
     return voxel_angstrom
-
-
-def warn_of_other_scale(voxel_angstrom: float, path: Path) -> None:
-    """Say so if voxels are of another size than those the networks know: particles of another size are not found."""
-    if not 0.9 < voxel_angstrom / CZII_VOXEL_ANGSTROM < 1.1:
-        logger.warning(
-            "%s: has voxels of %.4g Å; the networks know such of %.4g Å and find little in others: resample it first",
-            path,
-            voxel_angstrom,
-            CZII_VOXEL_ANGSTROM,
-        )
 
 
 def write_tomogram(path: str | Path, tomogram: Tomogram, *, levels: int = 3) -> None:

@@ -13,8 +13,10 @@ from PIL import Image
 from kaggle_cryoet import look as look_module
 from kaggle_cryoet.cli_look import look
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.look import LookSettings, look_at_image, tone_of
+from kaggle_cryoet.look import LookSettings, detect_in_image, look_at_image
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_of
+from kaggle_cryoet.picking.adapt import tone_of
+from kaggle_cryoet.picking.detect import Detections
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.report.slice_count import count_detections
 from kaggle_cryoet.slice_image import read_slice_image
@@ -109,12 +111,41 @@ def test_an_image_that_was_cut_off_is_said(tmp_path: Path) -> None:
         read_slice_image(path)
 
 
-def test_the_tone_of_the_particles_is_seen_and_said_if_it_is_not(caplog: pytest.LogCaptureFixture) -> None:
-    assert tone_of(discs("dark").astype(np.float32)) == "dark"
-    assert tone_of(discs("bright").astype(np.float32)) == "bright"
+def test_the_tone_of_the_particles_is_seen_and_said_if_it_is_not(
+    weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert tone_of(discs("dark").astype(np.float32)[None]) == "dark"
+    assert tone_of(discs("bright").astype(np.float32)[None]) == "bright"
+    noise = np.random.default_rng(0).normal(size=(90, 80)).astype(np.float32)
+    detect_in_image(noise, weights, LookSettings(tone="dark"))
     assert caplog.text == ""
-    assert tone_of(np.random.default_rng(0).normal(size=(90, 80)).astype(np.float32)) == "dark"
+    detect_in_image(noise, weights, LookSettings())
     assert "do not tell" in caplog.text
+
+
+def test_an_image_of_another_scale_is_resampled_and_places_stay_in_angstrom(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kaggle_cryoet.picking import detect as detect_module
+
+    seen = []
+
+    def detections(network: object, volume: NDArray[np.float32], *rest: object) -> Detections:
+        seen.append(volume)
+        return Detections(
+            index_zyx=np.array([[0.0, 20.0, 30.0]]),
+            diameter_voxels=np.array([[10.0, 10.0]]),
+            label=np.array([3]),
+            confidence=np.array([0.9]),
+            slices=np.array([0]),
+        )
+
+    monkeypatch.setattr(detect_module, "detect", detections)
+    found, radius = detect_in_image(discs().astype(np.float32), weights, LookSettings(voxel_angstrom=20.024888))
+    assert seen[0].shape == (1, 2 * SHAPE_YX[0] - 1, 2 * SHAPE_YX[1] - 1)
+    assert seen[0][0, 40, 60] < -3  # the disc at 20, 30
+    np.testing.assert_allclose(found.position_zyx_angstrom, [[0, 200.24888, 300.37332]])
+    np.testing.assert_allclose(radius, [50.06222])
 
 
 def test_detections_are_counted_as_in_the_score_but_in_the_plane() -> None:

@@ -14,7 +14,7 @@ from kaggle_cryoet.cli import cli
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.yolo11 import YoloSettings
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
-from kaggle_cryoet.picking.equalise import mean_spectrum
+from kaggle_cryoet.picking.equalise import equalise, mean_spectrum
 from kaggle_cryoet.picking.slices import slice_image, to_levels
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
@@ -213,6 +213,27 @@ def test_validation_directories_hold_all_of_the_validation(labelled_runs: Path, 
         names[2]: "train",
         names[0]: "val",
     }
+
+
+def test_equalised_slices_are_what_prediction_shows_and_plain_ones_stay_as_they_are(
+    labelled_runs: Path, tmp_path: Path
+):
+    path = write_slices([labelled_runs], tmp_path / "slices", settings=settings(equalise=True))
+    folder = read_slice_folder(path.parent)
+    plain = 0
+    for part, runs in folder.runs.items():
+        for run in runs:
+            location = next(one for one in find_runs(labelled_runs) if one.name == run)
+            as_it_is = load_labelled_volume(location).volume.astype(np.float32)
+            shown = to_levels(equalise(as_it_is, folder.image.spectrum), YoloSettings())
+            for image in sorted((path.parent / "images" / part / run).glob("*.png")):
+                z = int(image.name[1:4])
+                if image.stem.endswith("plain"):
+                    np.testing.assert_array_equal(read(image)[0], to_levels(as_it_is, YoloSettings())[z])
+                    plain += 1
+                else:
+                    np.testing.assert_array_equal(read(image), slice_image(shown, z, YoloSettings()))
+    assert plain > 0
 
 
 def test_further_reconstructions_are_taken_of_a_share_of_the_runs(labelled_runs: Path, tmp_path: Path):

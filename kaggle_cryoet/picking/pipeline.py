@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picking.adapt import AdaptSettings, adapt
 from kaggle_cryoet.picking.devices import probe
 from kaggle_cryoet.picking.equalise import Shown, show
 from kaggle_cryoet.picking.normalise import normalise
@@ -86,24 +87,24 @@ class _Tomogram:
     voxel_angstrom: float
 
 
-def _read(run: RunLocation, spectra: frozenset[tuple[float, ...]]) -> _Tomogram:
-    """Read a run, normalise it, and give it the spectra that the networks know."""
-    tomogram = read_tomogram(run)
+def _read(run: RunLocation, spectra: frozenset[tuple[float, ...]], settings: AdaptSettings) -> _Tomogram:
+    """Read a run, adapt and normalise it, and give it the spectra that the networks know."""
+    tomogram = adapt(read_tomogram(run), settings)
     volume, voxel_angstrom = normalise(tomogram.data), tomogram.voxel_angstrom
     del tomogram  # as large as what is made of it, while another one is in the networks
     return _Tomogram(shown=show(volume, spectra), shape_zyx=volume.shape, voxel_angstrom=voxel_angstrom)
 
 
 def _read_ahead(
-    runs: Sequence[RunLocation], spectra: frozenset[tuple[float, ...]]
+    runs: Sequence[RunLocation], spectra: frozenset[tuple[float, ...]], settings: AdaptSettings
 ) -> Generator[tuple[RunLocation, Future[_Tomogram]], None, None]:
     """Each run with its reading; the next one is read meanwhile, never more than one ahead."""
     with ThreadPoolExecutor(max_workers=1) as reader:
-        following = [reader.submit(_read, runs[0], spectra)] if runs else []
+        following = [reader.submit(_read, runs[0], spectra, settings)] if runs else []
         for number, run in enumerate(runs):
             reading = following.pop()
             if number + 1 < len(runs):
-                following.append(reader.submit(_read, runs[number + 1], spectra))
+                following.append(reader.submit(_read, runs[number + 1], spectra, settings))
             yield run, reading
 
 
@@ -117,7 +118,10 @@ def pick_on_device(
     """Pick runs one by one; while one is in the networks, the next is read, and on a GPU the one before is decided."""
     looker = _Looker(weights, settings, device, deadline)
     deciding: _Deciding | None = None
-    with closing(_read_ahead(runs, looker.spectra)) as readings, ThreadPoolExecutor(max_workers=1) as decider:
+    with (
+        closing(_read_ahead(runs, looker.spectra, settings.adapt)) as readings,
+        ThreadPoolExecutor(max_workers=1) as decider,
+    ):
         for number, (run, reading) in enumerate(readings):
             asked = time.monotonic()
             before, deciding = deciding, None

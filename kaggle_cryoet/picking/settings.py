@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import UNetModel
+from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.associate import AssociateSettings
 from kaggle_cryoet.picking.branches import BRANCHES
 from kaggle_cryoet.picking.candidates import LocaliseSettings
@@ -18,6 +19,8 @@ class PickSettings:
 
     branch: str = "unet"
     """Which networks pick: one of `BRANCHES`."""
+    adapt: AdaptSettings = field(default_factory=AdaptSettings)
+    """What a user knows of the tomograms."""
     segment: SegmentSettings = field(default_factory=SegmentSettings)
     """How the U-Net is applied."""
     localise: LocaliseSettings | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score
+from kaggle_cryoet.picking.adapt import AdaptSettings, adapt
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report import sections
 from kaggle_cryoet.report.confusion import confusion_of_runs
@@ -36,7 +37,14 @@ class ReportWriter:
     Files of an earlier report in the same folder are overwritten where they have the same names.
     """
 
-    def __init__(self, directory: str | Path, *, most_drawn: int = 20, slices: int = 4) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        most_drawn: int = 20,
+        slices: int = 4,
+        adapt_settings: AdaptSettings | None = None,
+    ) -> None:
         """Make the folder.
 
         Parameters
@@ -47,6 +55,8 @@ class ReportWriter:
             Pictures are drawn of so many tomograms, the first that are added.
         slices
             Number of pictures for each of them.
+        adapt_settings
+            With which tomograms were picked: pictures show them as the networks saw them.
 
         Raises
         ------
@@ -56,6 +66,7 @@ class ReportWriter:
         self.directory = Path(directory)
         self.most_drawn = most_drawn
         self.slices = slices
+        self.adapt_settings = adapt_settings
         self._runs: list[RunCounts] = []
         self._galleries: list[Markup] = []
         self._found: dict[str, Picks] = {}
@@ -97,6 +108,7 @@ class ReportWriter:
         run = count_run(name, found, truth, seconds)
         if len(self._galleries) < self.most_drawn:
             volume = read_tomogram(tomogram) if isinstance(tomogram, RunLocation) else tomogram
+            volume = adapt(volume, self.adapt_settings)
             pictures = self._draw_slices(volume, found, truth)
             self._galleries.append(sections.gallery(run, pictures, unfolded=not self._galleries))
         self._runs.append(run)

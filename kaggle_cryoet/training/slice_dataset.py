@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.yolo11 import YoloSettings
+from kaggle_cryoet.picking.equalise import equalise
 from kaggle_cryoet.picking.slices import slice_image, to_levels
 from kaggle_cryoet.tomogram import RunLocation
 from kaggle_cryoet.training.slice_boxes import LEAST_CUT, boxes_in_slice, yolo_lines
@@ -44,6 +45,9 @@ class SliceSettings:
     tomogram_types: tuple[str, ...] = ("denoised",)
     """Reconstructions to train on. The first is taken of every run; of one that follows, such as `wbp@0.25`, that share
     of the runs that have it, spread evenly. Slices of the others are in folders named `<run>.<type>`."""
+    equalise: bool = False
+    """Whether tomograms are brought towards their mean spectrum first, as prediction shows them to a network. Slices
+    that are written plain are of tomograms as they are, since a single image cannot be."""
     every: int = 4
     """Every n-th slice is taken, the first at random: slices side by side are nearly the same."""
     plain_share: float = 0.2
@@ -95,12 +99,12 @@ def write_slices(
         output.mkdir(parents=True, exist_ok=True)
         with whole_file(output / REQUEST_FILE) as partial:
             partial.write_text(json.dumps(request, indent=1) + "\n", encoding="utf8")
+        trained_on = [run for run, part in runs if part == PARTS[0]]
+        spectrum = spectrum_of(load_labelled_volume(run) for run in evenly(trained_on, MOST_FOR_SPECTRUM))
         for run, part in tqdm(runs, desc="slices", unit="tomogram", disable=not progress):
             if not (output / IMAGES / part / run.name).is_dir():
-                _write_run(output, load_labelled_volume(run), part, settings)
-        trained_on = [run for run, part in runs if part == PARTS[0]]
-        chosen = (load_labelled_volume(run) for run in evenly(trained_on, MOST_FOR_SPECTRUM))
-        return write_data_yaml(output, replace(settings.image, spectrum=spectrum_of(chosen)))
+                _write_run(output, load_labelled_volume(run), part, settings, spectrum if settings.equalise else ())
+        return write_data_yaml(output, replace(settings.image, spectrum=spectrum))
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error})") from error
 
@@ -161,18 +165,22 @@ def _check_folder(output: Path, request: Mapping[str, Any]) -> None:
         raise InputError(f"{output}: holds slices of another request ({why}); choose another folder")
 
 
-def _write_run(output: Path, volume: LabelledVolume, part: str, settings: SliceSettings) -> None:
-    """Write a run beside its place, then move it there, the images last."""
+def _write_run(
+    output: Path, volume: LabelledVolume, part: str, settings: SliceSettings, spectrum: Sequence[float]
+) -> None:
+    """Write a run, brought towards a spectrum if there is one, beside its place, then move it there, images last."""
     unfinished = output / _UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
     images, labels = unfinished / IMAGES, unfinished / LABELS
     images.mkdir(parents=True)
     labels.mkdir()
     rng = np.random.default_rng([settings.seed, *hashlib.sha256(volume.name.encode()).digest()[:8]])
-    levels = to_levels(volume.volume, settings.image)
+    plain_levels = to_levels(volume.volume, settings.image)
+    levels = to_levels(equalise(volume.volume.astype(np.float32), spectrum), settings.image)
     shape = levels.shape[1:]
     for z in range(int(rng.integers(min(settings.every, len(levels)))), len(levels), settings.every):
         image = slice_image(levels, z, settings.image)  # (3, y, x)
+        alone = plain_levels[z : z + 1]
         plain = part == PARTS[0] and settings.image.neighbour_voxels > 0 and rng.random() < settings.plain_share
         for y in tile_starts(shape[0], settings.tile_pixels):
             for x in tile_starts(shape[1], settings.tile_pixels):
@@ -190,7 +198,8 @@ def _write_run(output: Path, volume: LabelledVolume, part: str, settings: SliceS
                 _write_image(images / f"{name}.png", tile if settings.image.neighbour_voxels else tile[1:2])
                 (labels / f"{name}.txt").write_text(text, encoding="utf8")
                 if plain:
-                    _write_image(images / f"{name}_plain.png", tile[1:2])
+                    cut = alone[:, y : y + settings.tile_pixels, x : x + settings.tile_pixels]
+                    _write_image(images / f"{name}_plain.png", cut)
                     (labels / f"{name}_plain.txt").write_text(text, encoding="utf8")
     for source, folder in ((labels, LABELS), (images, IMAGES)):
         place = output / folder / part / volume.name

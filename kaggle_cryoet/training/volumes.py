@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picking.adapt import adapt
 from kaggle_cryoet.picking.equalise import SHARE, equalise, mean_spectrum
 from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picks import Picks, check_inside, read_copick
@@ -142,9 +143,9 @@ def load_labelled_volume(
     weight: float = 1.0,
     map_to: Path | None = None,
 ) -> LabelledVolume:
-    """Read a run, normalise it, bring it a share of the way to a spectrum, if there is one, and keep it in float16.
+    """Read a run, adapt and normalise it, bring it a share of the way to a spectrum, if there is one.
 
-    It is kept in memory, or in a file `map_to`.
+    It is kept in float16, in memory or in a file `map_to`.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def load_labelled_volume(
     """
     if run.picks_directory is None:
         raise InputError(f"run {run.name} has no picks")
-    tomogram = read_tomogram(run)
+    tomogram = adapt(read_tomogram(run))
     picks = read_copick(run.picks_directory)
     check_inside(picks, tomogram.data.shape, tomogram.voxel_angstrom, f"picks of run {run.name}")
     volume = normalised_volume(tomogram.data, spectrum=spectrum, share=share)

@@ -1,0 +1,75 @@
+"""A detector on the one real slice, and on simulated ones shown alike: `python -m benchmarks.real_slice DIR`.
+
+The step from simulated to real slices in numbers: of the detections in a slice, the surest are taken, as many as the
+slice shows particles (or two or four times as many), and it is counted how many of the particles they hit. DIR is as in
+`kaggle-cryoet calibrate`. A single slice, 8 bit and clipped, in all three channels: no context in z.
+"""
+
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.look import LookSettings, detect_in_image
+from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS
+from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.report.slice_count import count_detections
+from kaggle_cryoet.simulation.calibration_slices import SLICE_RUN, SLICE_Z, read_real
+from kaggle_cryoet.simulation.dataset import simulate_tomogram
+from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
+from kaggle_cryoet.simulation.slice_statistics import windowed
+
+TIMES_SHOWN = (1, 2, 4)
+"""So many detections are taken for each particle that a slice shows."""
+LEAST_CONFIDENCE = 0.001
+
+
+def hits(image: NDArray[np.float64], picks: Picks, z_angstrom: float, weights: Path) -> tuple[NDArray[np.int64], int]:
+    """How many of the particles that a slice shows are hit, for each of `TIMES_SHOWN`, and how many it shows."""
+    settings = LookSettings(tone="dark", least_confidence=LEAST_CONFIDENCE)
+    found, _ = detect_in_image(image.astype(np.float32), weights, settings)
+    order = np.argsort(-np.asarray(found.score))
+    shown = count_detections(found, picks, z_angstrom=z_angstrom).shown
+    counts = []
+    for times in TIMES_SHOWN:
+        surest = found.select(order[: times * len(shown or ())])
+        is_hit = count_detections(surest, picks, z_angstrom=z_angstrom).shown_is_hit
+        counts.append(0 if is_hit is None else int(is_hit.sum()))
+    return np.array(counts), len(shown or ())
+
+
+@click.command()
+@click.argument("real_dir", type=click.Path(path_type=Path))
+@click.option("--weights", type=click.Path(path_type=Path), default=SHIPPED_WEIGHTS, help="Folder of a YOLO11.")
+@click.option("--setting", default="training", show_default=True, help="Of the simulated tomograms.")
+@click.option("--runs", type=int, default=10, show_default=True, help="Simulated tomograms.")
+@click.option("--seed", type=int, default=900, show_default=True)
+def main(real_dir: Path, weights: Path, setting: str, runs: int, seed: int) -> None:
+    """Count hits of the surest detections in the real slice, and in slices of simulated tomograms shown alike."""
+    real, picks = read_real(real_dir)
+    z_angstrom = SLICE_Z * CZII_VOXEL_ANGSTROM
+    counts = [hits(real.field, picks[SLICE_RUN], z_angstrom, weights)]
+    for number in range(runs):
+        tomogram, truth, _ = simulate_tomogram(
+            "simulated",
+            seed=(seed, number),
+            shape_zyx=CZII_SHAPE_ZYX,
+            nuisances=NUISANCE_RANGES[setting].draw_of_set(seed, number),
+        )
+        image = windowed(tomogram.data[SLICE_Z], *real.window)
+        counts.append(hits(image, truth, SLICE_Z * tomogram.voxel_angstrom, weights))
+    heads = " | ".join(f"hit by {times} detections for each" for times in TIMES_SHOWN)
+    click.echo(f"| slice | shown | {heads} |\n|---|---|{'---|' * len(TIMES_SHOWN)}")
+    for title, (hit, shown) in zip(["real", *(f"simulated, {number}" for number in range(runs))], counts, strict=True):
+        click.echo(f"| {title} | {shown} | {' | '.join(map(str, hit))} |")
+    all_hit = sum((hit for hit, _ in counts[1:]), np.zeros(len(TIMES_SHOWN), dtype=np.int64))
+    all_shown = sum(shown for _, shown in counts[1:])
+    if runs:
+        shares = " | ".join(f"{hit / all_shown:.2f}" for hit in all_hit)
+        click.echo(f"| simulated, share | {all_shown} | {shares} |")
+
+
+if __name__ == "__main__":
+    main()

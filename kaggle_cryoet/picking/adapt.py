@@ -1,0 +1,142 @@
+"""Tomograms of any origin as the networks know them: particles dark, voxels as large as the competition's."""
+
+import itertools
+import logging
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.tomogram import Tomogram
+
+logger = logging.getLogger(__name__)
+
+TONES = ("auto", "dark", "bright")
+"""Of the particles in a tomogram."""
+LEAST_SKEW = 0.2
+"""Grey values less skewed than this do not tell whether particles are dark or bright."""
+MOST_SPREADS = 10.0
+"""Grey values further than this from the median say no more about skew than those that are as far."""
+SKEW_BLOCKS = 1_000_000
+"""About so many blocks of voxels, evenly spread, tell the skew."""
+SAME_SCALE = 0.03
+"""Voxels that differ by less than this share from the competition's are taken as they are: networks are trained on
+particles that vary in size as much."""
+COARSE_ANGSTROM = 15.0
+"""Voxels larger than this do not resolve what tells small particles apart."""
+FINEST_ANGSTROM, COARSEST_ANGSTROM = 2.0, 40.0
+"""Tomograms of whole fields have voxels in between; others are those of a header that nobody filled in."""
+LEAST_PADDING, MOST_PADDING = 16, 80
+"""Voxels by which an axis is continued before it is resampled."""
+BLOCK_VOXELS = 16_000_000
+"""About so many are resampled at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptSettings:
+    """What a user knows better than a tomogram says."""
+
+    tone: str = "auto"
+    """Particles are `dark` or `bright`; `auto`: as `tone_of` says, dark if it does not."""
+    voxel_angstrom: float | None = None
+    """Edge of a voxel in Å, in place of that in the file."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.tone not in TONES:
+            raise InputError(f"particles are {' or '.join(TONES)}, got {self.tone!r}")
+        if self.voxel_angstrom is not None and not 0 < self.voxel_angstrom < float("inf"):
+            raise InputError(f"a voxel size is positive and finite, got {self.voxel_angstrom} Å")
+
+
+def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None) -> Tomogram:
+    """A tomogram with dark particles and voxels of `CZII_VOXEL_ANGSTROM`; itself if it is like that.
+
+    Positions in Å stay what they are. Voxels that cannot be right are left as they are, with a warning.
+    """
+    settings = settings or AdaptSettings()
+    tone = settings.tone
+    if tone == "auto" and tone_of(tomogram.data) == "bright":
+        tone = "bright"
+        logger.warning("%s: its particles seem to be bright; its grey values are inverted", tomogram.name)
+    if tone == "bright":
+        tomogram = replace(tomogram, data=-tomogram.data)
+    if settings.voxel_angstrom is not None:
+        tomogram = replace(tomogram, voxel_angstrom=settings.voxel_angstrom)
+    factor = tomogram.voxel_angstrom / CZII_VOXEL_ANGSTROM
+    if abs(factor - 1) <= SAME_SCALE:
+        return tomogram
+    known = f"the {CZII_VOXEL_ANGSTROM:.4g} Å that the networks know"
+    said = f"{tomogram.name}: has voxels of {tomogram.voxel_angstrom:.4g} Å"
+    if not FINEST_ANGSTROM <= tomogram.voxel_angstrom <= COARSEST_ANGSTROM:
+        logger.warning("%s, which cannot be right; it is taken as it is, as if they were %s", said, known)
+        return tomogram
+    unresolved = ", which do not resolve small particles" if tomogram.voxel_angstrom > COARSE_ANGSTROM else ""
+    logger.warning("%s%s; it is resampled to %s", said, unresolved, known)
+    return replace(tomogram, data=resample(tomogram.data, factor), voxel_angstrom=CZII_VOXEL_ANGSTROM)
+
+
+def tone_of(volume: NDArray[np.floating]) -> str | None:
+    """`dark` or `bright`, the side to which blocks of 2x2x2 voxels of `(z, y, x)` are skewed; None if to neither.
+
+    What is dense is rare, so that its side has the longer tail, which the blocks' smaller noise lets show.
+    """
+    from scipy.stats import skew
+
+    step = 2 * math.ceil((volume.size / 8 / SKEW_BLOCKS) ** (1 / 3))
+    starts = [range(min(2, edge)) for edge in volume.shape]
+    whole = tuple(slice(max(edge - edge % 2, 1)) for edge in volume.shape)
+    blocks = np.mean(
+        [volume[whole][z::step, y::step, x::step] for z, y, x in itertools.product(*starts)],
+        axis=0,
+        dtype=np.float64,
+    )
+    low, median, high = np.quantile(blocks, [0.1587, 0.5, 0.8413])
+    bound = MOST_SPREADS * (high - low) / 2
+    found = float(skew(np.clip(blocks, median - bound, median + bound), axis=None)) if bound else 0.0
+    if abs(found) < max(LEAST_SKEW, 6 * (6 / blocks.size) ** 0.5):  # of which few blocks of noise have a sixth
+        return None
+    return "dark" if found < 0 else "bright"
+
+
+def resample(volume: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+    """`(z, y, x)` volume with `factor` voxels in the place of one along each axis, the first ones' centres kept.
+
+    Fourier coefficients are kept, cut off or filled up with 0, so that nothing is blurred and nothing aliases. An axis
+    of one voxel stays.
+    """
+    for axis, edge in enumerate(volume.shape):
+        if edge > 1:
+            volume = _resample_axis(volume, factor, axis)
+    return volume
+
+
+def _resample_axis(volume: NDArray[np.float32], factor: float, axis: int) -> NDArray[np.float32]:
+    """The same along one axis, which is continued to a length that has a whole number of the new voxels."""
+    from scipy.signal import resample as resample_periodic
+
+    edge = volume.shape[axis]
+    continued = np.arange(edge + LEAST_PADDING, edge + MOST_PADDING)
+    best = int(np.abs(continued * factor - np.round(continued * factor)).argmin())
+    padding = int(continued[best]) - edge
+    length = round(float(continued[best] * factor))
+    kept = int((edge - 1) * factor) + 1
+    # the transform takes the axis for a ring: after its end comes its mirror image, which fades into that of its start
+    around = np.pad(np.arange(edge), padding, mode="symmetric")
+    weight = np.sin(np.pi / 2 * (np.arange(padding) + 0.5) / padding).astype(np.float32) ** 2
+
+    across, along = (1, 1) if axis == 0 else (0, axis)  # what is done bit by bit comes first
+    shape = list(volume.shape)
+    shape[axis] = kept
+    resampled = np.empty(shape, dtype=np.float32)
+    at_once = max(BLOCK_VOXELS * volume.shape[across] // volume.size, 1)
+    for start in range(0, volume.shape[across], at_once):
+        some = slice(start, start + at_once)
+        part = np.moveaxis(np.moveaxis(volume, across, 0)[some], along, -1)
+        ring = part[..., around[-padding:]] * (1 - weight) + part[..., around[:padding]] * weight
+        made = resample_periodic(np.concatenate([part, ring], axis=-1), length, axis=-1)[..., :kept]
+        np.moveaxis(resampled, across, 0)[some] = np.moveaxis(made, -1, along)
+    return resampled

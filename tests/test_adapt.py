@@ -1,0 +1,116 @@
+"""Tomograms of any origin: which side particles are on, and voxels of another size."""
+
+import logging
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.picking.adapt import SAME_SCALE, AdaptSettings, adapt, resample, tone_of
+from kaggle_cryoet.simulation.dataset import simulate_tomogram
+from kaggle_cryoet.tomogram import Tomogram
+
+CENTRES_ANGSTROM = np.array([[150.0, 200.0, 260.0], [40.0, 380.0, 90.0], [310.0, 60.0, 420.0]])
+SIGMA_ANGSTROM = 30.0
+EDGES_ANGSTROM = (400.0, 500.0, 620.0)
+
+
+def blobs(voxel_angstrom: float, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
+    """Dark Gaussians at the same places in Å, whatever the voxel; one of them reaches over an edge."""
+    shape = shape or tuple(int(edge / voxel_angstrom) + 1 for edge in EDGES_ANGSTROM)
+    grid = np.stack(np.meshgrid(*[np.arange(edge) * voxel_angstrom for edge in shape], indexing="ij"), axis=-1)
+    squares = ((grid[..., None, :] - CENTRES_ANGSTROM) ** 2).sum(-1)
+    return -np.exp(-squares / (2 * SIGMA_ANGSTROM**2)).sum(-1).astype(np.float32)
+
+
+def tomogram(data: NDArray[np.float32], voxel_angstrom: float = CZII_VOXEL_ANGSTROM) -> Tomogram:
+    return Tomogram(data=data, voxel_angstrom=voxel_angstrom, name="TS_1")
+
+
+@pytest.mark.parametrize("voxel_angstrom", [4.3, 7.84, 9.5, 13.48, 17.0])
+def test_what_is_resampled_is_what_would_have_been_sampled(voxel_angstrom: float) -> None:
+    made = adapt(tomogram(blobs(voxel_angstrom), voxel_angstrom))
+    assert made.voxel_angstrom == CZII_VOXEL_ANGSTROM
+    last = [(int(edge / voxel_angstrom) * voxel_angstrom) // CZII_VOXEL_ANGSTROM for edge in EDGES_ANGSTROM]
+    assert list(made.data.shape) == [1 + edge for edge in last]  # no voxel beyond the last one there was
+    np.testing.assert_allclose(made.data, blobs(CZII_VOXEL_ANGSTROM, made.data.shape), atol=0.03)
+    inner = (slice(3, -3),) * 3
+    np.testing.assert_allclose(made.data[inner], blobs(CZII_VOXEL_ANGSTROM, made.data.shape)[inner], atol=0.01)
+
+
+def test_resampling_in_parts_is_resampling_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = np.random.default_rng(0).normal(size=(30, 37, 41)).astype(np.float32)
+    at_once = resample(volume, 1.3)
+    monkeypatch.setattr("kaggle_cryoet.picking.adapt.BLOCK_VOXELS", 5000)
+    np.testing.assert_array_equal(resample(volume, 1.3), at_once)
+
+
+def test_finer_voxels_do_not_alias() -> None:
+    """A wave of 12 Å cannot be told in voxels of 10 Å; sampled there without care it would be one of 60 Å."""
+    wave = np.cos(2 * np.pi * np.arange(300) * 4.0 / 12.0).astype(np.float32)
+    volume = np.broadcast_to(wave, (20, 20, 300)) + np.float32(0)
+    assert np.abs(resample(volume, 4.0 / CZII_VOXEL_ANGSTROM)[..., 5:-5]).max() < 0.05
+
+
+def test_a_slice_stays_one() -> None:
+    volume = blobs(13.48)[11:12]
+    made = resample(volume, 13.48 / CZII_VOXEL_ANGSTROM)
+    assert made.shape == (1, *(int((edge - 1) * 13.48 / CZII_VOXEL_ANGSTROM) + 1 for edge in volume.shape[1:]))
+
+
+def test_voxels_of_nearly_the_same_size_are_left_alone() -> None:
+    given = tomogram(blobs(10.0), CZII_VOXEL_ANGSTROM * (1 + 0.9 * SAME_SCALE))
+    assert adapt(given) is given
+
+
+@pytest.mark.parametrize("voxel_angstrom", [1.0, 250.0])
+def test_a_voxel_that_cannot_be_right_is_said_and_left(voxel_angstrom: float, caplog: pytest.LogCaptureFixture) -> None:
+    given = tomogram(blobs(10.0), voxel_angstrom)
+    assert adapt(given) is given
+    assert f"TS_1: has voxels of {voxel_angstrom:g} Å, which cannot be right" in caplog.text
+    known = adapt(given, AdaptSettings(voxel_angstrom=13.48))
+    assert (known.voxel_angstrom, known.data.shape[2]) == (CZII_VOXEL_ANGSTROM, int(62 * 13.48 / 10.012444) + 1)
+
+
+def test_coarse_voxels_are_said_to_resolve_little(caplog: pytest.LogCaptureFixture) -> None:
+    adapt(tomogram(blobs(17.0), 17.0))
+    assert "17 Å, which do not resolve small particles; it is resampled to the 10.01 Å" in caplog.text
+
+
+@pytest.mark.parametrize("tomogram_type", ["denoised", "isonetcorrected", "ctfdeconvolved", "wbp"])
+def test_the_tone_of_a_tomogram_is_seen_and_no_dark_one_is_taken_for_bright(tomogram_type: str) -> None:
+    told = 0
+    for number in range(3):
+        data = simulate_tomogram("a", seed=(5, number), shape_zyx=(64, 96, 96), tomogram_type=tomogram_type)[0].data
+        assert tone_of(data) in ("dark", None)
+        assert tone_of(-data) in ("bright", None)
+        told += tone_of(data) == "dark"
+    assert told == 3 or tomogram_type in ("wbp", "ctfdeconvolved")  # whose noise may hide it
+
+
+def test_bright_particles_are_made_dark_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    dark = blobs(CZII_VOXEL_ANGSTROM)
+    np.testing.assert_array_equal(adapt(tomogram(-dark)).data, dark)
+    assert "TS_1: its particles seem to be bright" in caplog.text
+    caplog.clear()
+    np.testing.assert_array_equal(adapt(tomogram(dark)).data, dark)
+    np.testing.assert_array_equal(adapt(tomogram(-dark), AdaptSettings(tone="dark")).data, -dark)
+    np.testing.assert_array_equal(adapt(tomogram(dark), AdaptSettings(tone="bright")).data, -dark)
+    assert caplog.text == ""
+
+
+def test_noise_constants_and_a_few_voxels_have_no_tone(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    with caplog.at_level(logging.WARNING):
+        for shape in ((1, 1, 1), (2, 3, 3), (1, 40, 30), (9, 10, 11), (40, 50, 60)):
+            assert tone_of(rng.normal(size=shape).astype(np.float32)) is None
+            assert tone_of(np.zeros(shape, dtype=np.float32)) is None
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("bad", [{"tone": "grey"}, {"voxel_angstrom": 0.0}, {"voxel_angstrom": float("inf")}])
+def test_impossible_settings_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        AdaptSettings(**bad)  # type: ignore[arg-type]
