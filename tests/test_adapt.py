@@ -110,6 +110,15 @@ def test_noise_constants_and_a_few_voxels_have_no_tone(caplog: pytest.LogCapture
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((60, 20, 50), "y"), ((60, 50, 20), "x"), ((25, 20, 50), None)])
+def test_a_tomogram_that_is_thin_along_another_axis_is_warned_of(
+    shape: tuple[int, int, int], axis: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapt(tomogram(np.random.default_rng(0).normal(size=shape).astype(np.float32)))
+    assert caplog.text.count("thin along") == (axis is not None)
+    assert axis is None or f"60 x {shape[1]} x {shape[2]} voxels, z y x, and is thin along {axis}" in caplog.text
+
+
 @pytest.mark.parametrize("bad", [{"tone": "grey"}, {"voxel_angstrom": 0.0}, {"voxel_angstrom": float("inf")}])
 def test_impossible_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(InputError):

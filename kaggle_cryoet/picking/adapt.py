@@ -20,7 +20,7 @@ LEAST_SKEW = 0.2
 """Grey values less skewed than this do not tell whether particles are dark or bright."""
 MOST_SPREADS = 10.0
 """Grey values further than this from the median say no more about skew than those that are as far."""
-SKEW_BLOCKS = 1_000_000
+SKEW_BLOCKS = 200_000
 """About so many blocks of voxels, evenly spread, tell the skew."""
 SAME_SCALE = 0.03
 """Voxels that differ by less than this share from the competition's are taken as they are: networks are trained on
@@ -55,9 +55,17 @@ class AdaptSettings:
 def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None) -> Tomogram:
     """A tomogram with dark particles and voxels of `CZII_VOXEL_ANGSTROM`; itself if it is like that.
 
-    Positions in Å stay what they are. Voxels that cannot be right are left as they are, with a warning.
+    Positions in Å stay what they are. Voxels that cannot be right are left as they are, with a warning; so are axes.
     """
     settings = settings or AdaptSettings()
+    depth, height, width = tomogram.data.shape
+    if depth > 2 * min(height, width):
+        logger.warning(
+            "%s: has %d x %d x %d voxels, z y x, and is thin along %s; expected along z: are its axes in order?",
+            tomogram.name,
+            *(depth, height, width),
+            "y" if height < width else "x",
+        )
     tone = settings.tone
     if tone == "auto" and tone_of(tomogram.data) == "bright":
         tone = "bright"
