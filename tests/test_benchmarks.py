@@ -15,6 +15,7 @@ from benchmarks import (
     beyond,
     branches,
     cost,
+    likeness,
     notebook_merge,
     notebook_unet,
     notebook_yolo,
@@ -318,3 +319,47 @@ def test_a_plain_recording_has_its_noise_and_nothing_outside_the_tilt_range() ->
         clean = plain_simulator.record(density, replace(imaging, signal_to_noise=1e9), rng)
         assert clean[30, 32, 32] < -0.3  # dark
         assert clean.var() / (recorded - clean).var() == pytest.approx(ratio, rel=0.05)
+
+
+def figures_of_latent(latent: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(n, 40)` figures that `(n, 5)` hidden numbers decide, but for a little noise."""
+    rng = np.random.default_rng(0)
+    return latent @ rng.normal(size=(latent.shape[1], 40)) + 0.05 * rng.normal(size=(len(latent), 40))
+
+
+def test_what_lies_among_others_is_told_from_what_lies_far_off_or_beside_them() -> None:
+    rng = np.random.default_rng(1)
+    hidden = np.vstack([rng.normal(size=(200, 12)), np.zeros(12), 6 * np.eye(12)[0]])
+    figures = figures_of_latent(hidden)
+    simulated, middle, far = figures[:200].copy(), figures[200], figures[201]
+    simulated[::7, 3] = np.nan  # a figure that not every tomogram has
+    simulated[:, 5] = np.where(np.arange(200) % 2, simulated[:, 5], np.nan)  # one that too few have
+    near, off = likeness.place_among(simulated, middle), likeness.place_among(simulated, far)
+    beside = likeness.place_among(simulated, middle + 3 * (-1.0) ** np.arange(40))
+    assert near.figures == 39
+    assert near.distance < np.quantile(near.distances, 0.1)
+    assert off.distance > 1.3 * np.median(off.distances)
+    assert near.residual < near.residuals.max() < beside.residual
+
+
+def test_the_figures_tell_the_nuisance_that_they_depend_on_and_no_other() -> None:
+    rng = np.random.default_rng(2)
+    hidden = np.vstack([rng.normal(size=(200, 12)), 0.8 * np.eye(12)[4]])
+    figures = figures_of_latent(hidden)
+    found = likeness.place_among(figures[:200], figures[200])
+    explained, real = likeness.explain(found, 3 + 2 * hidden[:200, 4])
+    assert explained > 0.85
+    assert real == pytest.approx(3 + 2 * 0.8, abs=0.35)
+    assert likeness.explain(found, rng.normal(size=200))[0] < 0.1
+
+
+def test_figures_of_a_table_are_those_of_its_sections_and_missing_ones_are_nan() -> None:
+    real = {
+        "crop, xy: a": {"x": 1.0, "y": 2.0},
+        "field, xy: b": {"x": 3.0},
+        "ribosome, 4 seen in the field": {"c": 4.0},
+    }
+    one = {"crop, xy: a": {"x": 5.0}, "ribosome, 2 seen in the field": {"c": 6.0}}
+    simulated, row = likeness.figure_table([one], real, ("crop, ", "seen in the field"))
+    np.testing.assert_array_equal(simulated, [[5.0, np.nan, 6.0]])
+    np.testing.assert_array_equal(row, [1.0, 2.0, 4.0])

@@ -126,7 +126,7 @@ def table(real: Figures, simulations: Sequence[Figures]) -> str:
             "|---|---|---|---|---|",
         ]
         for name, value in values.items():
-            found = _values(simulations, section, name)
+            found = simulated_values(simulations, section, name)
             rounding = 1e-6 * abs(value)
             within = bool(len(found)) and found.min() - rounding <= value <= found.max() + rounding
             bracketed, total = bracketed + within, total + 1
@@ -136,7 +136,7 @@ def table(real: Figures, simulations: Sequence[Figures]) -> str:
     return "\n".join([f"{bracketed} of {total} real figures lie within the simulated ones.", "", *lines])
 
 
-def _values(simulations: Sequence[Figures], section: str, name: str) -> NDArray[np.float64]:
+def simulated_values(simulations: Sequence[Figures], section: str, name: str) -> NDArray[np.float64]:
     """Simulated values of a figure; a tomogram may hold fewer particles of a type than are seen in the real slice."""
     stem = section.split(", ")[0] if " seen in the field" in section else None
     found = []
