@@ -21,6 +21,7 @@ from benchmarks import (
     notebook_yolo,
     plain_notebook,
     plain_simulator,
+    real_slice,
 )
 from kaggle_cryoet.metric import evaluate
 from kaggle_cryoet.models.store import YoloModel, load_unet, save_yolo
@@ -363,3 +364,17 @@ def test_figures_of_a_table_are_those_of_its_sections_and_missing_ones_are_nan()
     simulated, row = likeness.figure_table([one], real, ("crop, ", "seen in the field"))
     np.testing.assert_array_equal(simulated, [[5.0, np.nan, 6.0]])
     np.testing.assert_array_equal(row, [1.0, 2.0, 4.0])
+
+
+def test_the_surest_detections_are_counted_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two apo-ferritins are shown; of five detections the second surest hits one, the least sure the other."""
+    place = np.array([[0.0, 500, 500], [0, 900, 900], [0, 100, 100], [0, 105, 100], [0, 300, 300]])
+    found = Picks(
+        position_zyx_angstrom=place, label=np.zeros(5, dtype=np.int64), score=np.array([0.9, 0.2, 0.8, 0.3, 0.1])
+    )
+    monkeypatch.setattr(real_slice, "detect_in_image", lambda *_: (found, np.full(5, 60.0)))
+    truth = np.array([[980.0, 100, 100], [980, 300, 300], [500, 900, 900]])
+    shown = Picks(position_zyx_angstrom=truth, label=np.zeros(3, dtype=np.int64))
+    counts, number = real_slice.hits(np.zeros((4, 4)), shown, 980.0, Path("weights"))
+    assert number == 2
+    assert counts.tolist() == [1, 1, 2]

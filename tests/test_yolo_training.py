@@ -298,6 +298,11 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
     assert set(model.provenance["validation"]) >= {"metrics/mAP50(B)", "metrics/mAP50-95(B)"}
     moved = model.network.state_dict()["model.0.conv.weight"] - network.state_dict()["model.0.conv.weight"]
     assert 0 < float(moved.abs().max()) < 0.1
+    last = load_yolo(tmp_path / "run" / "last" / "yolo11")
+    assert last.provenance["epochs"] == 2
+    checkpoint = torch.load(tmp_path / "run" / "training" / "weights" / "last.pt", weights_only=False)
+    averaged = checkpoint["ema"].float().state_dict()["model.0.conv.weight"]
+    torch.testing.assert_close(last.network.state_dict()["model.0.conv.weight"], averaged, rtol=1e-3, atol=1e-5)
     record = {path.name for path in (folder / "training").iterdir()}
     assert record >= {"results.csv", "results.png", "confusion_matrix_normalized.png"}
     with pytest.raises(InputError, match="all 2 epochs are done"):

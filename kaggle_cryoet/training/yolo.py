@@ -20,6 +20,7 @@ from kaggle_cryoet.training.yolo_start import check_checkpoint, resumed_start, s
 
 RECORD_FOLDER = "training"
 SLICES_FOLDER = "slices"
+LAST_FOLDER = "last"
 
 
 def train_yolo(
@@ -42,6 +43,7 @@ def train_yolo(
     """Train, and return the model folder, `output/yolo11`.
 
     The model folder is written anew whenever the validation slices are answered better than ever before. Beside it,
+    `output/last/yolo11` is the model of the last epoch, which on few validation runs may be the better one, and
     `output/training` holds `weights/last.pt`, written after each epoch, `results.csv` and ultralytics' plots.
 
     Parameters
@@ -133,7 +135,8 @@ def train_yolo(
                 weights=start.weights,
                 time_limit_seconds=None if time_limit_seconds is None else time_limit_seconds - (monotonic() - begun),
             )
-            KeepModel(output / YOLO_FOLDER, settings, provenance).attach(trainer)
+            last = output / LAST_FOLDER / YOLO_FOLDER
+            KeepModel(output / YOLO_FOLDER, last, settings, provenance).attach(trainer)
             if progress:
                 show_progress(trainer)
             trainer.train()

@@ -18,10 +18,11 @@ FIRST_THRESHOLD = 0.25
 
 
 class KeepModel:
-    """Writes the model folder when the validation was better than ever before, and the record into it."""
+    """Writes a model folder when the validation was better than ever before, with the record, and one each time."""
 
-    def __init__(self, directory: Path, settings: YoloSettings, provenance: Mapping[str, Any]) -> None:
+    def __init__(self, directory: Path, last: Path, settings: YoloSettings, provenance: Mapping[str, Any]) -> None:
         self.directory = directory
+        self.last = last
         self.settings = settings
         self.provenance = provenance
         self.begun = monotonic()
@@ -32,20 +33,22 @@ class KeepModel:
         trainer.add_callback("on_train_end", self.copy_record)
 
     def save(self, trainer: "SliceTrainer") -> None:
-        """Write the averaged network if it is the best."""
+        """Write the averaged network as the last one, and as the best if it is that."""
+        provenance = {
+            **self.provenance,
+            "epochs": trainer.epoch + 1,
+            "minutes": round((monotonic() - self.begun) / 60, 1),
+            "validation": {name: float(value) for name, value in trainer.metrics.items() if "metrics/" in name},
+        }
+        model = YoloModel(
+            network=trainer.ema.ema,
+            settings=self.settings,
+            thresholds=(FIRST_THRESHOLD,) * len(PARTICLES),
+            provenance=provenance,
+        )
+        save_yolo(self.last, model)
         if trainer.fitness == trainer.best_fitness:
-            provenance = {
-                **self.provenance,
-                "epochs": trainer.epoch + 1,
-                "minutes": round((monotonic() - self.begun) / 60, 1),
-                "validation": {name: float(value) for name, value in trainer.metrics.items() if "metrics/" in name},
-            }
-            thresholds = (FIRST_THRESHOLD,) * len(PARTICLES)
-            network = trainer.ema.ema
-            save_yolo(
-                self.directory,
-                YoloModel(network=network, settings=self.settings, thresholds=thresholds, provenance=provenance),
-            )
+            save_yolo(self.directory, model)
         self.copy_record(trainer)
 
     def copy_record(self, trainer: "SliceTrainer") -> None:
