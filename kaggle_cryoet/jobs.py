@@ -222,6 +222,7 @@ def dry_run(
     import json
 
     from kaggle_cryoet import metric
+    from kaggle_cryoet.picking.settings import PickSettings
     from kaggle_cryoet.picks import read_copick
     from kaggle_cryoet.report.page import ReportWriter
     from kaggle_cryoet.whole_file import whole_file
@@ -235,7 +236,8 @@ def dry_run(
                 f"run {run.name} has no picks, which a dry run needs; use predict for unlabelled tomograms"
             )
         truth[run.name] = read_copick(run.picks_directory)
-    writer = ReportWriter(output)  # a folder that cannot be made is noticed now
+    settings = settings or PickSettings()
+    writer = ReportWriter(output, adapt_settings=settings.adapt)  # a folder that cannot be made is noticed now
     prediction = run_prediction(
         train_dir,
         output=output / "submission.csv",
