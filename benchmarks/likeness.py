@@ -14,6 +14,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.simulation.calibration import Figures, real_figures, simulated_values
 from kaggle_cryoet.simulation.calibration_slices import read_real, slices_like
 from kaggle_cryoet.simulation.dataset import simulate_tomogram
@@ -130,7 +131,10 @@ def main(real_dir: Path, setting: str, runs: int, seed: int) -> None:
 
     from kaggle_cryoet.simulation.calibration import figures_of
 
-    real, picks = read_real(real_dir)
+    try:
+        real, picks = read_real(real_dir)
+    except InputError as error:
+        raise click.ClickException(str(error)) from None
     of_real = real_figures(real, picks)
     drawn, figures = [], []
     for number in tqdm(range(runs), desc="simulating", unit="tomogram", disable=None):

@@ -184,7 +184,10 @@ def record(density: Volume, imaging: Imaging, rng: np.random.Generator) -> Volum
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(maps: Path, output: Path, runs: int, shape: tuple[int, int, int], seed: int) -> None:
     """Write labelled tomograms made of the density maps in MAPS into a folder in OUTPUT for each kind of imaging."""
-    densities = read_maps(maps)
+    try:
+        densities = read_maps(maps)
+    except InputError as error:
+        raise click.ClickException(str(error)) from None
     for name, imaging in IMAGINGS.items():
         for number in range(runs):
             rng = np.random.default_rng((seed, number))

@@ -11,6 +11,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.look import LookSettings, detect_in_image
 from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS
@@ -48,7 +49,10 @@ def hits(image: NDArray[np.float64], picks: Picks, z_angstrom: float, weights: P
 @click.option("--seed", type=int, default=900, show_default=True)
 def main(real_dir: Path, weights: Path, setting: str, runs: int, seed: int) -> None:
     """Count hits of the surest detections in the real slice, and in slices of simulated tomograms shown alike."""
-    real, picks = read_real(real_dir)
+    try:
+        real, picks = read_real(real_dir)
+    except InputError as error:
+        raise click.ClickException(str(error)) from None
     z_angstrom = SLICE_Z * CZII_VOXEL_ANGSTROM
     counts = [hits(real.field, picks[SLICE_RUN], z_angstrom, weights)]
     for number in range(runs):
