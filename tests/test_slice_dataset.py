@@ -202,6 +202,8 @@ def test_validation_directories_hold_all_of_the_validation(labelled_runs: Path, 
     names = [run.name for run in find_runs(labelled_runs)]
     with pytest.raises(InputError, match="got twice"):
         write_slices([runs], tmp_path / "slices", validation_directories=[runs / names[0]], settings=settings())
+    with pytest.raises(InputError, match="got twice"):
+        write_slices([runs, runs / names[0]], tmp_path / "slices", settings=settings())
     path = write_slices(
         [runs / names[1], runs / names[2]],
         tmp_path / "slices",

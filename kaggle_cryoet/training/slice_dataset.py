@@ -132,17 +132,20 @@ def _chosen(directories: Sequence[str | Path], tomogram_types: Sequence[str]) ->
     """Of each type as many of its tomograms as its share says; those after the first are named after run and type."""
     tomograms: list[RunLocation] = []
     counts: Counter[str] = Counter()
-    met: set[Path | None] = set()
+    met: dict[Path | None, set[str]] = {}
     for source in find_sources(directories, tomogram_types):
         run, kind = source.run, source.run.tomogram_path.stem
         if source.weight > 1:
             raise InputError(
                 f"run {run.name}: slices are written once; expected a share of 1 at most, got {source.weight:g}"
             )
+        kinds = met.setdefault(run.picks_directory, set())
+        further = kinds and kind not in kinds  # a run that is given twice keeps its name, which is then refused
         if counts[kind] * GOLDEN_RATIO % 1 < source.weight:
-            tomograms.append(replace(run, name=f"{run.name}.{kind}") if run.picks_directory in met else run)
+            tomograms.append(replace(run, name=f"{run.name}.{kind}") if further else run)
         counts[kind] += 1
-        met.add(run.picks_directory)
+        kinds.add(kind)
+    check_names(tomograms)
     return tomograms
 
 
