@@ -184,6 +184,8 @@ def record(density: Volume, imaging: Imaging, rng: np.random.Generator) -> Volum
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(maps: Path, output: Path, runs: int, shape: tuple[int, int, int], seed: int) -> None:
     """Write labelled tomograms made of the density maps in MAPS into a folder in OUTPUT for each kind of imaging."""
+    if output.exists() and any(output.iterdir()):
+        raise click.ClickException(f"{output}: is not empty; expected a new folder")
     try:
         densities = read_maps(maps)
     except InputError as error:

@@ -32,13 +32,14 @@ def hits(image: NDArray[np.float64], picks: Picks, z_angstrom: float, weights: P
     settings = LookSettings(tone="dark", least_confidence=LEAST_CONFIDENCE)
     found, _ = detect_in_image(image.astype(np.float32), weights, settings)
     order = np.argsort(-np.asarray(found.score))
-    shown = count_detections(found, picks, z_angstrom=z_angstrom).shown
-    counts = []
-    for times in TIMES_SHOWN:
-        surest = found.select(order[: times * len(shown or ())])
-        is_hit = count_detections(surest, picks, z_angstrom=z_angstrom).shown_is_hit
-        counts.append(0 if is_hit is None else int(is_hit.sum()))
-    return np.array(counts), len(shown or ())
+    number = len(is_hit(found, picks, z_angstrom))
+    surest = [found.select(order[: times * number]) for times in TIMES_SHOWN]
+    return np.array([is_hit(some, picks, z_angstrom).sum() for some in surest]), number
+
+
+def is_hit(found: Picks, picks: Picks, z_angstrom: float) -> NDArray[np.bool_]:
+    """Whether each particle that the slice shows is hit."""
+    return np.asarray(count_detections(found, picks, z_angstrom=z_angstrom).shown_is_hit)
 
 
 @click.command()
