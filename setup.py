@@ -21,7 +21,7 @@ setup(
     packages=find_packages(include=["kaggle_cryoet", "kaggle_cryoet.*"]),
     package_data={
         "kaggle_cryoet": ["py.typed", "weights/*/*"],
-        "kaggle_cryoet.simulation": ["bead_models/*"],
+        "kaggle_cryoet.simulation": ["bead_models/*", "denoiser/*"],
     },
     python_requires=">=3.11",
     install_requires=[

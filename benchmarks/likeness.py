@@ -18,6 +18,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.simulation.calibration import Figures, real_figures, simulated_values
 from kaggle_cryoet.simulation.calibration_slices import read_real, slices_like
 from kaggle_cryoet.simulation.dataset import simulate_tomogram
+from kaggle_cryoet.simulation.network_denoising import draw_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES, NuisanceRanges, Uniform
 from kaggle_cryoet.simulation.nuisances import Nuisances
 
@@ -125,7 +126,8 @@ def explained_nuisances(likeness: Likeness, drawn: Sequence[Nuisances], ranges: 
 @click.option("--setting", default="training", show_default=True)
 @click.option("--runs", type=int, default=150, show_default=True, help="Simulated tomograms.")
 @click.option("--seed", type=int, default=3000, show_default=True)
-def main(real_dir: Path, setting: str, runs: int, seed: int) -> None:
+@click.option("--denoiser", default="filters", show_default=True)
+def main(real_dir: Path, setting: str, runs: int, seed: int, denoiser: str) -> None:
     """Place the real tomograms in REAL_DIR among simulated ones."""
     from tqdm.auto import tqdm
 
@@ -140,7 +142,11 @@ def main(real_dir: Path, setting: str, runs: int, seed: int) -> None:
     for number in tqdm(range(runs), desc="simulating", unit="tomogram", disable=None):
         drawn.append(NUISANCE_RANGES[setting].draw_of_set(seed, number))
         tomogram, truth, _ = simulate_tomogram(
-            "simulated", seed=(seed, number), nuisances=drawn[-1], shape_zyx=SHAPE_ZYX
+            "simulated",
+            seed=(seed, number),
+            nuisances=drawn[-1],
+            shape_zyx=SHAPE_ZYX,
+            denoising=draw_denoising(denoiser, seed, number),
         )
         figures.append(figures_of(slices_like(real, tomogram, truth, np.random.default_rng((seed, number, 1)))))
     for part, within in PARTS.items():

@@ -19,6 +19,7 @@ from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report.slice_count import count_detections
 from kaggle_cryoet.simulation.calibration_slices import SLICE_RUN, SLICE_Z, read_real
 from kaggle_cryoet.simulation.dataset import simulate_tomogram
+from kaggle_cryoet.simulation.network_denoising import draw_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.slice_statistics import windowed
 
@@ -48,7 +49,8 @@ def is_hit(found: Picks, picks: Picks, z_angstrom: float) -> NDArray[np.bool_]:
 @click.option("--setting", default="training", show_default=True, help="Of the simulated tomograms.")
 @click.option("--runs", type=int, default=10, show_default=True, help="Simulated tomograms.")
 @click.option("--seed", type=int, default=900, show_default=True)
-def main(real_dir: Path, weights: Path, setting: str, runs: int, seed: int) -> None:
+@click.option("--denoiser", default="filters", show_default=True, help="Of the simulated tomograms.")
+def main(real_dir: Path, weights: Path, setting: str, runs: int, seed: int, denoiser: str) -> None:
     """Count hits of the surest detections in the real slice, and in slices of simulated tomograms shown alike."""
     try:
         real, picks = read_real(real_dir)
@@ -62,6 +64,7 @@ def main(real_dir: Path, weights: Path, setting: str, runs: int, seed: int) -> N
             seed=(seed, number),
             shape_zyx=CZII_SHAPE_ZYX,
             nuisances=NUISANCE_RANGES[setting].draw_of_set(seed, number),
+            denoising=draw_denoising(denoiser, seed, number),
         )
         image = windowed(tomogram.data[SLICE_Z], *real.window)
         counts.append(hits(image, truth, SLICE_Z * tomogram.voxel_angstrom, weights))

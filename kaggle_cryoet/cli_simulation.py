@@ -6,6 +6,13 @@ import click
 
 from kaggle_cryoet.errors import InputError
 
+denoiser_option = click.option(
+    "--denoiser",
+    default="filters",
+    show_default=True,
+    help="What denoises: filters, a network, or either, in turns.",
+)
+
 
 @click.command()
 @click.argument("output_dir", type=click.Path(path_type=Path))
@@ -30,6 +37,7 @@ from kaggle_cryoet.errors import InputError
     show_default=True,
     help="Reconstruction: denoised, isonetcorrected, ctfdeconvolved or wbp; may be repeated.",
 )
+@denoiser_option
 @click.option("--map", "maps", multiple=True, metavar="NAME=FILE.mrc", help="Density map of a particle type to use.")
 @click.option(
     "--picks", "picks_dir", type=click.Path(path_type=Path), help="Place the particles as in these picks (copick JSON)."
@@ -42,6 +50,7 @@ def simulate(
     setting: str,
     difficulty: float,
     tomogram_types: tuple[str, ...],
+    denoiser: str,
     maps: tuple[str, ...],
     picks_dir: Path | None,
 ) -> None:
@@ -58,6 +67,7 @@ def simulate(
         setting=setting,
         difficulty=difficulty,
         tomogram_types=tomogram_types,
+        denoiser=denoiser,
         picks=None if picks_dir is None else list(read_truth(picks_dir).values()),
         bead_models=fit_user_maps(dict(_name_and_file(item) for item in maps)) or None,
         progress=True,
@@ -82,11 +92,14 @@ def beads(maps_dir: Path, output_dir: Path) -> None:
 @click.option("--tomograms", type=int, default=10, show_default=True, help="Number of simulated tomograms.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--shape", nargs=3, type=int, default=(184, 630, 630), show_default=True, metavar="Z Y X", help="Voxels.")
-def calibrate(real_dir: Path, output: Path, tomograms: int, seed: int, shape: tuple[int, int, int]) -> None:
+@denoiser_option
+def calibrate(
+    real_dir: Path, output: Path, tomograms: int, seed: int, shape: tuple[int, int, int], denoiser: str
+) -> None:
     """Compare simulated tomograms with real slices and picks in REAL_DIR: a table and pictures."""
     from kaggle_cryoet.simulation.calibration import calibrate as compare
 
-    for path in compare(real_dir, output=output, tomograms=tomograms, seed=seed, shape_zyx=shape):
+    for path in compare(real_dir, output=output, tomograms=tomograms, seed=seed, shape_zyx=shape, denoiser=denoiser):
         click.echo(path)
 
 

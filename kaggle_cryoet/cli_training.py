@@ -98,6 +98,20 @@ def train_unet(
     click.echo(f"model: {folder}")
 
 
+@train.command("denoiser")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for its weights.")
+@click.option("--steps", type=int, default=600, show_default=True)
+@click.option("--specimens", type=int, default=96, show_default=True, help="Simulated recordings.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def train_denoiser(output: Path, steps: int, specimens: int, seed: int) -> None:
+    """Train the simulator's denoiser on recordings that it simulates itself."""
+    from kaggle_cryoet.training.denoiser import DenoiserTraining
+    from kaggle_cryoet.training.denoiser import train_denoiser as run_training
+
+    unexplained = run_training(output, settings=DenoiserTraining(steps=steps, specimens=specimens), seed=seed)
+    click.echo(f"{unexplained:.3f} of the signal is unexplained\nweights: {output / 'weights.safetensors'}")
+
+
 @train.command("average")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL...")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Model folder to write.")

@@ -14,6 +14,7 @@ from kaggle_cryoet.simulation import slice_statistics as statistics
 from kaggle_cryoet.simulation.calibration_pictures import draw_pictures
 from kaggle_cryoet.simulation.calibration_slices import PLANES, SliceSet, read_real, slices_like
 from kaggle_cryoet.simulation.dataset import run_name, simulate_tomogram
+from kaggle_cryoet.simulation.network_denoising import check_denoiser, draw_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.population import HABITS
 
@@ -84,7 +85,12 @@ def figures_of_picks(picks: Picks) -> Figures:
 
 
 def simulated(
-    real: SliceSet, numbers: Sequence[int], *, seed: int = 0, shape_zyx: tuple[int, int, int] = CZII_SHAPE_ZYX
+    real: SliceSet,
+    numbers: Sequence[int],
+    *,
+    seed: int = 0,
+    shape_zyx: tuple[int, int, int] = CZII_SHAPE_ZYX,
+    denoiser: str = "filters",
 ) -> tuple[list[SliceSet], list[Figures]]:
     """Slices and figures of the simulated tomograms of a set that have these numbers."""
     from tqdm.auto import tqdm
@@ -94,7 +100,11 @@ def simulated(
     for number in tqdm(numbers, desc="calibrating", unit="tomogram", disable=None):
         nuisances = NUISANCE_RANGES["training"].draw_of_set(seed, number)
         tomogram, picks, _ = simulate_tomogram(
-            run_name(seed, number), seed=(seed, number), nuisances=nuisances, shape_zyx=shape_zyx
+            run_name(seed, number),
+            seed=(seed, number),
+            nuisances=nuisances,
+            shape_zyx=shape_zyx,
+            denoising=draw_denoising(denoiser, seed, number),
         )
         slices.append(slices_like(real, tomogram, picks, np.random.default_rng((seed, number, 1))))
         figures.append(figures_of(slices[-1]) | figures_of_picks(picks))
@@ -155,6 +165,7 @@ def calibrate(
     tomograms: int = 10,
     seed: int = 0,
     shape_zyx: tuple[int, int, int] = CZII_SHAPE_ZYX,
+    denoiser: str = "filters",
 ) -> list[Path]:
     """Write the table `calibration.md` and the pictures of `draw_pictures`, into a folder that is made first.
 
@@ -172,6 +183,8 @@ def calibrate(
         Source of all chance.
     shape_zyx
         Its voxels; the real ones' by default, 128 or more along each edge.
+    denoiser
+        As in `simulate`.
 
     Returns
     -------
@@ -181,11 +194,12 @@ def calibrate(
     Raises
     ------
     InputError
-        If real data are missing or broken, there is no tomogram to simulate, an edge is too short, or the seed is
-        negative.
+        If real data are missing or broken, there is no tomogram to simulate, an edge is too short, the seed is
+        negative, or the denoiser unknown.
     """
     if seed < 0:
         raise InputError(f"the seed must not be negative, got {seed}")
+    check_denoiser(denoiser)
     real, picks = read_real(real_directory)
     if tomograms < 1 or min(shape_zyx) < real.planes["xy"][0].shape[0]:
         raise InputError(
@@ -194,7 +208,7 @@ def calibrate(
         )
     directory = Path(output)
     directory.mkdir(parents=True, exist_ok=True)  # before minutes of work
-    slices, simulations = simulated(real, range(tomograms), seed=seed, shape_zyx=shape_zyx)
+    slices, simulations = simulated(real, range(tomograms), seed=seed, shape_zyx=shape_zyx, denoiser=denoiser)
     figures = real_figures(real, picks)
     likest = int(np.argmin([_difference(figures, found) for found in simulations]))
     written = draw_pictures(real, slices[likest], directory)

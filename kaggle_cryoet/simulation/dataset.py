@@ -16,6 +16,7 @@ from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.simulation.beads import BeadModel
 from kaggle_cryoet.simulation.denoise import finish
 from kaggle_cryoet.simulation.microscope import draw_tilt_series
+from kaggle_cryoet.simulation.network_denoising import NetworkDenoising, check_denoiser, draw_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.reconstruction import check_types, reconstruct_types
@@ -38,6 +39,7 @@ def simulate_tomogram(
     picks: Picks | None = None,
     bead_models: Mapping[str, BeadModel] | None = None,
     tomogram_type: str = "denoised",
+    denoising: NetworkDenoising | None = None,
 ) -> tuple[Tomogram, Picks, Nuisances]:
     """One tomogram, its true picks and the nuisances that were drawn for it; see `simulate_tomograms`."""
     tomograms, true_picks, nuisances = simulate_tomograms(
@@ -49,6 +51,7 @@ def simulate_tomogram(
         picks=picks,
         bead_models=bead_models,
         tomogram_types=(tomogram_type,),
+        denoising=denoising,
     )
     return tomograms[tomogram_type], true_picks, nuisances
 
@@ -63,6 +66,7 @@ def simulate_tomograms(
     picks: Picks | None = None,
     bead_models: Mapping[str, BeadModel] | None = None,
     tomogram_types: Sequence[str] = ("denoised",),
+    denoising: NetworkDenoising | None = None,
 ) -> tuple[dict[str, Tomogram], Picks, Nuisances]:
     """Reconstructions of one specimen by type, its true picks and its nuisances; the same for the same seed.
 
@@ -80,6 +84,8 @@ def simulate_tomograms(
         As in `draw_specimen`.
     tomogram_types
         One or more of `TOMOGRAM_TYPES`; a type is the same whatever other types are asked for.
+    denoising
+        How a network denoises `denoised`; filters do it if not given, as with all other types.
 
     Raises
     ------
@@ -103,12 +109,15 @@ def simulate_tomograms(
         bead_models=bead_models,
     )
     series = draw_tilt_series(nuisances, CZII_VOXEL_ANGSTROM, rng)
-    volumes = reconstruct_types(specimen.density, series, nuisances, rng, tomogram_types)
+    volumes = reconstruct_types(specimen.density, series, nuisances, rng, tomogram_types, denoising)
     finish_seed = int(rng.integers(2**63))
     tomograms = {}
     for tomogram_type in tomogram_types:
         volume = finish(
-            volumes.pop(tomogram_type), nuisances, np.random.default_rng(finish_seed), tomogram_type=tomogram_type
+            volumes.pop(tomogram_type),
+            nuisances if denoising is None or tomogram_type != "denoised" else denoising.adapted(nuisances),
+            np.random.default_rng(finish_seed),
+            tomogram_type=tomogram_type,
         )
         tomograms[tomogram_type] = Tomogram(data=volume, voxel_angstrom=CZII_VOXEL_ANGSTROM, name=name)
     return tomograms, specimen.picks, nuisances
@@ -131,6 +140,7 @@ def simulate(
     picks: Sequence[Picks] | None = None,
     bead_models: Mapping[str, BeadModel] | None = None,
     tomogram_types: Sequence[str] = ("denoised",),
+    denoiser: str = "filters",
     progress: bool = False,
 ) -> list[str]:
     """Write labelled tomograms in the competition's layout.
@@ -163,6 +173,8 @@ def simulate(
         Structures used in place of the package's own, by particle name.
     tomogram_types
         Reconstructions of each specimen.
+    denoiser
+        `filters`, `network` or `either`: what makes `denoised`; of `either`, a network in every other run.
     progress
         Show a bar.
 
@@ -193,6 +205,7 @@ def simulate(
     if picks is not None and not len(picks):
         raise InputError("expected the picks of one run or more, got none")
     check_types(tomogram_types)
+    check_denoiser(denoiser)
     output = Path(output_directory)
     names = [run_name(seed, number) for number in range(runs)]
     request = {
@@ -204,11 +217,13 @@ def simulate(
         "picks": [_digest_of_picks(item) for item in picks] if picks is not None else None,
         "bead_models": {name: _digest_of_beads(model) for name, model in (bead_models or {}).items()},
         "tomogram_types": list(tomogram_types),
+        "denoiser": denoiser,
     }
     finished = _finished_runs(output, names, request)
     for number in tqdm(range(runs), desc="simulating", unit="tomogram", disable=not progress):
         if names[number] in finished:
             continue
+        denoising = draw_denoising(denoiser, seed, number)
         tomograms, true_picks, nuisances = simulate_tomograms(
             names[number],
             seed=(seed, number),
@@ -218,8 +233,10 @@ def simulate(
             picks=None if picks is None else picks[number % len(picks)],
             bead_models=bead_models,
             tomogram_types=tomogram_types,
+            denoising=denoising,
         )
         provenance = {"request": request, "number": number, "nuisances": asdict(nuisances)}
+        provenance["denoising"] = None if denoising is None else asdict(denoising)
         write_run(output, names[number], tomograms, true_picks, provenance)
     return names
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.runs import TOMOGRAM_TYPES
 from kaggle_cryoet.simulation.microscope import (
+    PATTERN_FREQUENCY,
     RADIAL_MAXIMUM,
     RADIAL_SAMPLES,
     SIGNAL_UNIT,
@@ -19,6 +20,7 @@ from kaggle_cryoet.simulation.microscope import (
     ramp,
     record,
 )
+from kaggle_cryoet.simulation.network_denoising import NetworkDenoising, denoise_by_network
 from kaggle_cryoet.simulation.nuisances import Nuisances
 
 DENOISED_TYPES = ("denoised", "isonetcorrected")
@@ -36,8 +38,11 @@ def reconstruct_types(
     nuisances: Nuisances,
     rng: np.random.Generator,
     tomogram_types: Sequence[str],
+    denoising: NetworkDenoising | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """`(z, y, x)` volume of each type, of one recording: particles dark, noise of about unit strength, before `finish`.
+
+    `denoised` is what a network makes of the recording if it is said how, what filters make of it otherwise.
 
     Raises
     ------
@@ -46,7 +51,25 @@ def reconstruct_types(
     """
     check_types(tomogram_types)
     recording = record(density, series, nuisances, rng)
-    return {name: _reconstruct(recording, density, series, nuisances, name) for name in tomogram_types}
+    return {
+        name: _reconstruct(recording, density, series, nuisances, name, denoising if name == "denoised" else None)
+        for name in tomogram_types
+    }
+
+
+def recorded_parts(
+    density: NDArray[np.float32],
+    series: TiltSeries,
+    nuisances: Nuisances,
+    rng: np.random.Generator,
+    denoising: NetworkDenoising,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`(z, y, x)` signal and noise, each for itself, of the recording that a network is shown."""
+    recording = record(density, series, nuisances, rng)
+    signal_gain, noise_gain = _shown_gains(nuisances, denoising, series.voxel_angstrom)
+    nothing = np.zeros_like(signal_gain)
+    signal = _volume(recording, _combined(recording, signal_gain, nothing, 0.0))
+    return signal, _volume(recording, _combined(recording, nothing, noise_gain, 0.0))
 
 
 def check_types(tomogram_types: Sequence[str]) -> None:
@@ -60,7 +83,13 @@ def check_types(tomogram_types: Sequence[str]) -> None:
 
 
 def deconvolution(
-    frequency_per_angstrom: NDArray[np.float64], defocus_angstrom: float, amplitude_contrast: float, *, flipped: bool
+    frequency_per_angstrom: NDArray[np.float64],
+    defocus_angstrom: float,
+    amplitude_contrast: float,
+    *,
+    flipped: bool,
+    strength: float = DECONVOLUTION_STRENGTH,
+    falloff_angstrom: float = DECONVOLUTION_FALLOFF_ANGSTROM,
 ) -> NDArray[np.float64]:
     """Wiener-like filter against the contrast transfer function, 1 at its largest.
 
@@ -68,17 +97,20 @@ def deconvolution(
     """
     ctf = contrast_transfer(frequency_per_angstrom, defocus_angstrom, amplitude_contrast)
     ctf = np.abs(ctf) if flipped else ctf
-    ratio = DECONVOLUTION_STRENGTH * np.exp(-frequency_per_angstrom * DECONVOLUTION_FALLOFF_ANGSTROM)
+    ratio = strength * np.exp(-frequency_per_angstrom * falloff_angstrom)
     ratio *= 1 - np.exp(-0.5 * (frequency_per_angstrom / DECONVOLUTION_HIGHPASS_PER_ANGSTROM) ** 2)
     gain = ctf * ratio / (1 + ctf**2 * ratio)
     return np.asarray(gain / np.abs(gain).max())
 
 
 def _reconstruct(
-    recording: Recording, density: NDArray[np.float32], series: TiltSeries, nuisances: Nuisances, tomogram_type: str
+    recording: Recording,
+    density: NDArray[np.float32],
+    series: TiltSeries,
+    nuisances: Nuisances,
+    tomogram_type: str,
+    denoising: NetworkDenoising | None,
 ) -> NDArray[np.float32]:
-    import scipy.fft
-
     per_voxel = np.linspace(0, RADIAL_MAXIMUM, RADIAL_SAMPLES)
     per_angstrom = per_voxel / series.voxel_angstrom
     low_pass = np.exp(-0.5 * (per_voxel / nuisances.softness_per_voxel) ** nuisances.softness_exponent)
@@ -93,28 +125,67 @@ def _reconstruct(
         "ctfdeconvolved": (deconvolved, nuisances.raw_noise * deconvolved),
         "wbp": (np.ones_like(per_voxel), np.full_like(per_voxel, nuisances.raw_noise)),
     }[tomogram_type]
-    _, height, width = recording.shape_zyx
-    spectrum = np.empty_like(recording.signal)
+    if denoising is not None:
+        signal_gain, noise_gain = _shown_gains(nuisances, denoising, series.voxel_angstrom)
     leakage = nuisances.leakage if tomogram_type in DENOISED_TYPES else 0.0
-    _combine(
-        spectrum,
-        recording.signal,
-        recording.noise,
-        recording.reached,
-        width,
-        signal_gain.astype(np.float32),
-        noise_gain.astype(np.float32),
-        np.float32(leakage),
-    )
+    spectrum = _combined(recording, signal_gain, noise_gain, leakage)
     if tomogram_type == "isonetcorrected":
         full = padded_spectrum(density)
         full *= np.float32(-nuisances.wedge_filled * nuisances.signal_per_noise / SIGNAL_UNIT)
         # what is recorded has the sign of the transfer function, which the gain turns back, flipped or not
         transfer = np.abs(series.transfer).mean(axis=0) * np.abs(signal_gain).astype(np.float32)
         lowest, highest = series.angle_radian.min(), series.angle_radian.max()
+        width = recording.shape_zyx[2]
         _fill_wedge(spectrum, full, width, lowest, highest, transfer, series.ramp_limit_per_voxel)
-    volume = scipy.fft.irfftn(spectrum, s=(recording.depth, height, width), workers=get_num_threads(), overwrite_x=True)
-    return np.ascontiguousarray(volume[: recording.shape_zyx[0]])
+    volume = _volume(recording, spectrum)
+    return volume if denoising is None else denoise_by_network(volume, denoising, nuisances)
+
+
+def _shown_gains(
+    nuisances: Nuisances, denoising: NetworkDenoising, voxel_angstrom: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Radial gains of signal and noise in the recording that a network is shown."""
+    per_voxel = np.linspace(0, RADIAL_MAXIMUM, RADIAL_SAMPLES)
+    gain = deconvolution(
+        per_voxel / voxel_angstrom,
+        nuisances.defocus_angstrom,
+        nuisances.amplitude_contrast,
+        flipped=nuisances.phase_flipped,
+        strength=denoising.deconvolution_strength,
+        falloff_angstrom=denoising.deconvolution_falloff_angstrom,
+    )
+    # its noise is white before that: slow changes of the background stand in, with filters, for what this one makes
+    slow = 1 + nuisances.fixed_pattern * np.exp(-0.5 * (per_voxel / PATTERN_FREQUENCY) ** 2)
+    return gain, denoising.recording_noise * gain / slow
+
+
+def _combined(
+    recording: Recording, signal_gain: NDArray[np.float64], noise_gain: NDArray[np.float64], leakage: float
+) -> NDArray[np.complex64]:
+    """Half spectrum of signal and noise after radial gains; what no image reaches has a share of the noise."""
+    spectrum = np.empty_like(recording.signal)
+    _combine(
+        spectrum,
+        recording.signal,
+        recording.noise,
+        recording.reached,
+        recording.shape_zyx[2],
+        signal_gain.astype(np.float32),
+        noise_gain.astype(np.float32),
+        np.float32(leakage),
+    )
+    return spectrum
+
+
+def _volume(recording: Recording, spectrum: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """`(z, y, x)` volume of a half spectrum, which is used up, without its padding."""
+    import scipy.fft
+
+    depth, height, width = recording.shape_zyx
+    shape = (recording.depth, height, width)
+    return np.ascontiguousarray(
+        scipy.fft.irfftn(spectrum, s=shape, workers=get_num_threads(), overwrite_x=True)[:depth]
+    )
 
 
 def _restoration(frequency_per_angstrom: NDArray[np.float64], nuisances: Nuisances) -> NDArray[np.float64]:

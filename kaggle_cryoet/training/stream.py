@@ -29,6 +29,7 @@ from torch.utils.data import Dataset
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.picks import read_copick, write_copick
+from kaggle_cryoet.simulation.network_denoising import check_denoiser, draw_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.training.crops import CropDataset
 from kaggle_cryoet.training.volumes import (
@@ -60,6 +61,8 @@ class StreamSettings:
     """Of the simulator."""
     difficulty: float = 0.0
     """Of the simulator for the hardest specimens; those of the others lie evenly between 0 and this."""
+    denoiser: str = "filters"
+    """Of the simulator."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -71,6 +74,7 @@ class StreamSettings:
             raise InputError(f"unknown setting {self.setting!r}; expected one of {', '.join(NUISANCE_RANGES)}")
         if not -1 <= self.difficulty <= 1:
             raise InputError(f"expected a difficulty from -1 to 1, got {self.difficulty}")
+        check_denoiser(self.denoiser)
 
 
 class Stream:
@@ -283,6 +287,7 @@ def _simulate(stream: Stream, number: int) -> None:
         shape_zyx=chosen.shape_zyx,
         nuisances=ranges.draw_of_set(stream.seed, number, difficulty=stream.difficulty(number)),
         tomogram_types=tuple(stream.weight_of_type),
+        denoising=draw_denoising(chosen.denoiser, stream.seed, number),
     )
     unfinished = path.with_name(f"{path.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
