@@ -45,9 +45,10 @@ def pick_by_all(run: RunLocation, pickers: Mapping[str, Picker], settings: PickS
     from kaggle_cryoet.picking.adapt import adapt
     from kaggle_cryoet.picking.equalise import show
     from kaggle_cryoet.picking.normalise import normalise
+    from kaggle_cryoet.picking.tilt_axis import facing_y
     from kaggle_cryoet.tomogram import read_tomogram
 
-    tomogram = adapt(read_tomogram(run), settings.adapt)
+    tomogram, exchanged = facing_y(adapt(read_tomogram(run), settings.adapt), settings.adapt.tilt_axis)
     volume, voxel = normalise(tomogram.data), tomogram.voxel_angstrom
     shown = show(volume, {spectrum for picker in pickers.values() for spectrum in picker.spectra})
     seen: dict[str, Any] = {
@@ -70,7 +71,7 @@ def pick_by_all(run: RunLocation, pickers: Mapping[str, Picker], settings: PickS
         boxes = pickers["yolo"].look(shown, every_slice, torch.device("cpu"))
         for name, least_points in MERGES.items():
             picks[name] = merge_as_notebook(grid, boxes, voxel_angstrom=voxel, least_points=least_points)
-    return picks
+    return {name: found.with_y_and_x_exchanged() if exchanged else found for name, found in picks.items()}
 
 
 def score_table(scores: Mapping[str, Score]) -> str:

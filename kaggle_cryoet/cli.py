@@ -16,6 +16,7 @@ from kaggle_cryoet.cli_options import (
     particles_option,
     pick_settings,
     strict_option,
+    tilt_axis_option,
     voxel_option,
 )
 from kaggle_cryoet.cli_report import confusion, curves, detections
@@ -62,6 +63,7 @@ def cli() -> None:
 @click.option("--tomogram-type", default="denoised", show_default=True, help="Reconstruction to take.")
 @particles_option
 @voxel_option
+@tilt_axis_option
 @flips_option
 @strict_option
 def predict(
@@ -77,6 +79,7 @@ def predict(
     tomogram_type: str,
     particles: str,
     voxel: float | None,
+    tilt_axis: str,
     flips: str,
     strict: bool,
 ) -> None:
@@ -94,7 +97,7 @@ def predict(
         device=device,
         weights=weights,
         report=report,
-        settings=pick_settings(flips, strict=strict, particles=particles, voxel=voxel),
+        settings=pick_settings(flips, strict=strict, particles=particles, voxel=voxel, tilt_axis=tilt_axis),
         time_limit_seconds=time_limit,
         go_on=go_on,
         run_names=runs,

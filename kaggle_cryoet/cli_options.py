@@ -30,10 +30,17 @@ particles_option = click.option(
 voxel_option = click.option(
     "--voxel", type=float, metavar="ANGSTROM", help="Edge of a voxel, in place of that in the files."
 )
+tilt_axis_option = click.option(
+    "--tilt-axis",
+    type=click.Choice(["auto", "y", "x"]),
+    default="auto",
+    show_default=True,
+    help="Auto: by the missing wedge.",
+)
 
 
 def pick_settings(
-    flips: str, *, strict: bool = False, particles: str = "auto", voxel: float | None = None
+    flips: str, *, strict: bool = False, particles: str = "auto", voxel: float | None = None, tilt_axis: str = "auto"
 ) -> "PickSettings":
     """Settings of picking for values of the options above."""
     from kaggle_cryoet.picking.adapt import AdaptSettings
@@ -41,7 +48,7 @@ def pick_settings(
     from kaggle_cryoet.picking.settings import PickSettings
 
     return PickSettings(
-        adapt=AdaptSettings(tone=particles, voxel_angstrom=voxel),
+        adapt=AdaptSettings(tone=particles, voxel_angstrom=voxel, tilt_axis=tilt_axis),
         segment=SegmentSettings(flips=int(flips)),
         strict=strict,
     )

@@ -52,6 +52,7 @@ def draw_detections_in(
     from kaggle_cryoet.picking.devices import choose_devices
     from kaggle_cryoet.picking.equalise import equalise
     from kaggle_cryoet.picking.normalise import normalise
+    from kaggle_cryoet.picking.tilt_axis import facing_y
     from kaggle_cryoet.picks import read_copick
     from kaggle_cryoet.report.detection_pictures import draw_detections
     from kaggle_cryoet.runs import find_runs
@@ -63,8 +64,10 @@ def draw_detections_in(
         raise InputError(f"{tomogram_dir}: holds no run {run_name}; it holds {', '.join(list(runs)[:5])}")
     run = runs[run_name or next(iter(runs))]
     model = load_yolo(find_models("yolo", Path(weights or SHIPPED_WEIGHTS))[YOLO_FOLDER])
-    tomogram = adapt(read_tomogram(run))
+    tomogram, exchanged = facing_y(adapt(read_tomogram(run)))
     truth = None if run.picks_directory is None else read_copick(run.picks_directory)
+    if truth is not None and exchanged:
+        truth = truth.with_y_and_x_exchanged()
     volume = equalise(normalise(tomogram.data), model.settings.spectrum)
     found = detect(model.network, volume, settings, model.settings, choose_devices(device)[0])
     return draw_detections(tomogram, found, truth, output=Path(output), count=count)

@@ -64,6 +64,10 @@ class Picks:
             orientation_zyx=None if self.orientation_zyx is None else self.orientation_zyx[index],
         )
 
+    def with_y_and_x_exchanged(self) -> "Picks":
+        """The same particles in the tomogram's mirror image, in which no orientation is known."""
+        return Picks(position_zyx_angstrom=self.position_zyx_angstrom[:, [0, 2, 1]], label=self.label, score=self.score)
+
 
 def concatenate(parts: Sequence[Picks]) -> Picks:
     """All picks of the parts in their order; with orientations if every part that is not empty has them."""

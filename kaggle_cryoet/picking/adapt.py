@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.picking.tilt_axis import TILT_AXES
 from kaggle_cryoet.tomogram import Tomogram
 
 logger = logging.getLogger(__name__)
@@ -43,11 +44,15 @@ class AdaptSettings:
     """Particles are `dark` or `bright`; `auto`: as `tone_of` says, dark if it does not."""
     voxel_angstrom: float | None = None
     """Edge of a voxel in Å, in place of that in the file."""
+    tilt_axis: str = "auto"
+    """Of the tilt series, `y` or `x`; `auto`: by the missing wedge, as `facing_y` does."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         if self.tone not in TONES:
             raise InputError(f"particles are {' or '.join(TONES)}, got {self.tone!r}")
+        if self.tilt_axis not in TILT_AXES:
+            raise InputError(f"a tilt axis is {' or '.join(TILT_AXES)}, got {self.tilt_axis!r}")
         if self.voxel_angstrom is not None and not 0 < self.voxel_angstrom < float("inf"):
             raise InputError(f"a voxel size is positive and finite, got {self.voxel_angstrom} Å")
 

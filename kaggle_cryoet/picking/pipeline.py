@@ -20,6 +20,7 @@ from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picking.pace import Pace
 from kaggle_cryoet.picking.pickers import Picker, load_pickers
 from kaggle_cryoet.picking.settings import PickSettings
+from kaggle_cryoet.picking.tilt_axis import facing_y
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.tomogram import RunLocation, read_tomogram
 
@@ -85,14 +86,17 @@ class _Tomogram:
     shown: Shown
     shape_zyx: tuple[int, ...]
     voxel_angstrom: float
+    exchanged: bool
+    """Whether its y and x are those of the file exchanged."""
 
 
 def _read(run: RunLocation, spectra: frozenset[tuple[float, ...]], settings: AdaptSettings) -> _Tomogram:
     """Read a run, adapt and normalise it, and give it the spectra that the networks know."""
-    tomogram = adapt(read_tomogram(run), settings)
+    tomogram, exchanged = facing_y(adapt(read_tomogram(run), settings), settings.tilt_axis)
     volume, voxel_angstrom = normalise(tomogram.data), tomogram.voxel_angstrom
     del tomogram  # as large as what is made of it, while another one is in the networks
-    return _Tomogram(shown=show(volume, spectra), shape_zyx=volume.shape, voxel_angstrom=voxel_angstrom)
+    shown = show(volume, spectra)
+    return _Tomogram(shown=shown, shape_zyx=volume.shape, voxel_angstrom=voxel_angstrom, exchanged=exchanged)
 
 
 def _read_ahead(
@@ -136,7 +140,9 @@ def pick_on_device(
                         shape_zyx=tomogram.shape_zyx,
                         began=began,
                         waited=began - asked,
-                        picks=decider.submit(seen.decide, tomogram.shape_zyx, tomogram.voxel_angstrom),
+                        picks=decider.submit(
+                            seen.decide, tomogram.shape_zyx, tomogram.voxel_angstrom, exchanged=tomogram.exchanged
+                        ),
                     )
             except FAULTS_OF_ONE_TOMOGRAM as error:
                 failed = Outcome(run=run.name, reason=str(error) or type(error).__name__)
@@ -161,9 +167,10 @@ class _Seen:
     picker: Picker
     settings: PickSettings
 
-    def decide(self, shape_zyx: tuple[int, ...], voxel_angstrom: float) -> tuple[Picks, float]:
-        """Picks of the tomogram, and when they were there."""
-        return self.picker.decide(self.evidence, shape_zyx, voxel_angstrom, self.settings), time.monotonic()
+    def decide(self, shape_zyx: tuple[int, ...], voxel_angstrom: float, *, exchanged: bool) -> tuple[Picks, float]:
+        """Picks of the tomogram as it is in its file, and when they were there."""
+        picks = self.picker.decide(self.evidence, shape_zyx, voxel_angstrom, self.settings)
+        return picks.with_y_and_x_exchanged() if exchanged else picks, time.monotonic()
 
 
 class _Looker:

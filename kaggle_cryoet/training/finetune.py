@@ -27,7 +27,7 @@ from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
 from kaggle_cryoet.picking.choose import expected_counts
 from kaggle_cryoet.picking.devices import choose_devices
-from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.tomogram import RunLocation
 from kaggle_cryoet.training.calibration import fit_calibration
 from kaggle_cryoet.training.crops import CropSettings
@@ -160,6 +160,7 @@ def fine_tune(
     trainings = _trainings(runs, plan, work, preset, start_from, crops, settings, seed)
     by_name = {run.name: run for run in runs}
     candidates: dict[str, Picks] = {}
+    truth: dict[str, Picks] = {}
     expected: dict[str, NDArray[np.float64]] = {}
     for training in train_side_by_side(
         trainings, devices, began + time_limit_seconds, plan.training_seconds, progress=progress
@@ -170,10 +171,10 @@ def fine_tune(
         model = load_unet(training.output / UNET_FOLDER)
         shown = load_labelled_volume(by_name[training.name], spectrum=model.settings.spectrum)
         candidates |= predict_candidates(model.network, [shown], how.validation, devices[0], how.localise)
+        truth[training.name] = shown.picks
         expected[training.name] = expected_counts(shown.volume.shape, shown.voxel_angstrom)
     score = None
     if len(candidates) > 1:
-        truth = {name: _truth(by_name[name]) for name in candidates}
         score = evaluate(picks_by_others(candidates, truth, expected), truth)
         fitted = replace(
             load_unet(output / UNET_FOLDER),
@@ -274,12 +275,6 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     with whole_file(path) as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
-
-
-def _truth(run: RunLocation) -> Picks:
-    if run.picks_directory is None:
-        raise InputError(f"run {run.name} has no picks")
-    return read_copick(run.picks_directory)
 
 
 def _publish(trained: Path, target: Path, *, like: UNetModel | None, score: Score | None = None) -> None:

@@ -27,6 +27,8 @@ def with_hard_places(volumes: Sequence[LabelledVolume], submission: str | Path) 
     hard = []
     for volume in volumes:
         picks = found.get(volume.name, NOTHING)
+        if volume.exchanged:
+            picks = picks.with_y_and_x_exchanged()
         places = picks.position_zyx_angstrom[~find_hits(picks, volume.picks)]
         inside = (places >= 0) & (places <= (np.array(volume.volume.shape) - 1) * volume.voxel_angstrom)
         hard.append(replace(volume, hard_zyx_angstrom=places[inside.all(axis=1)]))

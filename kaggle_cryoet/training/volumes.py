@@ -13,6 +13,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picking.adapt import adapt
 from kaggle_cryoet.picking.equalise import SHARE, equalise, mean_spectrum
 from kaggle_cryoet.picking.normalise import normalise
+from kaggle_cryoet.picking.tilt_axis import facing_y
 from kaggle_cryoet.picks import Picks, check_inside, read_copick
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.tomogram import RunLocation, read_tomogram
@@ -37,6 +38,8 @@ class LabelledVolume:
     """How often it is drawn from, in proportion to others of its size."""
     hard_zyx_angstrom: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
     """`(n, 3)` places in Å that are taken for particles and are none."""
+    exchanged: bool = False
+    """Whether y and x are those of the file exchanged, see `facing_y`."""
 
     def __deepcopy__(self, memo: object) -> "LabelledVolume":
         """Itself, since nothing in it changes."""
@@ -157,6 +160,9 @@ def load_labelled_volume(
     tomogram = adapt(read_tomogram(run))
     picks = read_copick(run.picks_directory)
     check_inside(picks, tomogram.data.shape, tomogram.voxel_angstrom, f"picks of run {run.name}")
+    tomogram, exchanged = facing_y(tomogram)
+    if exchanged:
+        picks = picks.with_y_and_x_exchanged()
     volume = normalised_volume(tomogram.data, spectrum=spectrum, share=share)
     if map_to is not None:
         try:
@@ -166,7 +172,12 @@ def load_labelled_volume(
         except OSError as error:
             raise InputError(f"{map_to}: cannot be written ({error})") from error
     return LabelledVolume(
-        name=run.name, volume=volume, picks=picks, voxel_angstrom=tomogram.voxel_angstrom, weight=weight
+        name=run.name,
+        volume=volume,
+        picks=picks,
+        voxel_angstrom=tomogram.voxel_angstrom,
+        weight=weight,
+        exchanged=exchanged,
     )
 
 
