@@ -68,6 +68,19 @@ def test_strips_and_threads_change_no_bit_of_the_answer(monkeypatch: pytest.Monk
     assert answer.std() > 0
 
 
+def test_a_processor_without_bfloat16_answers_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal, noise = parts_of(64)
+    recording = signal + noise
+    recording = (recording - recording.mean()) / recording.std()
+    network = load_denoiser(SHIPPED_DENOISER)
+    answers = []
+    for native in (True, False):
+        monkeypatch.setattr(denoiser, "cpu_has_bfloat16", lambda native=native: native)
+        answers.append(denoised(network, recording))
+    difference = answers[0] - answers[1]
+    assert 0 < difference.std() < 0.02 * answers[1].std()
+
+
 @pytest.mark.parametrize("seed", [61, 62, 63])
 def test_shipped_denoiser_comes_closer_to_the_signal_than_the_best_linear_filter(seed: int) -> None:
     signal, noise = parts_of(seed)

@@ -128,7 +128,7 @@ def test_a_grid_too_large_for_float32_is_kept_in_float16(monkeypatch):
 def test_bfloat16_is_used_where_the_cpu_has_it_and_mixed_precision_is_wanted(
     monkeypatch, native, mixed_precision, dtype
 ):
-    monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: native)
+    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: native)
     volume = volume_of((12, 16, 20))
     network = Convolution()
     grid = segment(network, volume, settings=SegmentSettings(mixed_precision=mixed_precision), device=CPU)
@@ -149,7 +149,7 @@ class OverflowingInBfloat16(Blockwise):
 
 
 def test_a_network_that_overflows_in_half_precision_goes_on_in_float32(monkeypatch, caplog):
-    monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(devices, "cpu_has_bfloat16", lambda: True)
     volume = volume_of((23, 40, 51))
     windows = exact().windows
     with caplog.at_level(logging.WARNING):

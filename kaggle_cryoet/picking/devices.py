@@ -5,6 +5,7 @@ import logging
 import torch
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.precision import cpu_has_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -63,15 +64,9 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     """The type that the device computes convolutions in faster than in float32; None if there is none."""
     if device.type == "cuda":
         return torch.float16
-    if device.type == "cpu" and _cpu_has_bfloat16():
+    if device.type == "cpu" and cpu_has_bfloat16():
         return torch.bfloat16
     return None
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 natively; where it does not, PyTorch emulates it and is slower for it."""
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return probe is not None and bool(probe())
 
 
 def is_out_of_memory(error: Exception) -> bool:
