@@ -188,6 +188,13 @@ def test_impossible_trainings_are_refused(wrong: dict[str, float], message: str)
         DenoiserTraining(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_an_impossible_seed_is_refused_before_anything_is_written(seed: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a seed is from 0"):
+        train_denoiser(tmp_path / "out", seed=seed)
+    assert not (tmp_path / "out").exists()
+
+
 def test_broken_weights_have_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load_denoiser(tmp_path / "none.safetensors")

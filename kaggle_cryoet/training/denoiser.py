@@ -131,6 +131,8 @@ def train_denoiser(
         If a number makes no sense or the output cannot be written.
     """
     settings = settings or DenoiserTraining()
+    if not 0 <= seed < 2**32:
+        raise InputError(f"a seed is from 0 to 2³² - 1, got {seed}")
     path = Path(output) / SHIPPED_DENOISER.name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # before minutes of work
