@@ -23,6 +23,8 @@ def draw_detections_in(
 ) -> dict[Path, SliceCount]:
     """Detect particles in a tomogram's slices, and draw some of these; what is in each, by path of its picture.
 
+    Of a tilt series about x, slices are drawn as networks see them: with y and x exchanged.
+
     Parameters
     ----------
     tomogram_dir
