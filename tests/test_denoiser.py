@@ -14,6 +14,7 @@ from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.models import denoiser
 from kaggle_cryoet.models.denoiser import Denoiser, denoised, depth_to_space, load_denoiser, save_denoiser
 from kaggle_cryoet.models.unet3d import space_to_depth
+from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS
 from kaggle_cryoet.simulation.dataset import simulate, simulate_tomograms
 from kaggle_cryoet.simulation.microscope import draw_tilt_series
 from kaggle_cryoet.simulation.network_denoising import (
@@ -156,11 +157,10 @@ def test_a_training_is_repeatable_and_says_what_it_was(tmp_path: Path) -> None:
     settings = DenoiserTraining(specimens=2, shape_zyx=(40, 48, 56), crop_voxels=32, steps=40, batch_size=1)
     first = train_denoiser(tmp_path / "a", settings=settings, seed=3, progress=False)
     second = train_denoiser(tmp_path / "b", settings=settings, seed=3, progress=False)
-    paths = [tmp_path / name / "weights.safetensors" for name in "ab"]
-    weights = [load_denoiser(path).state_dict() for path in paths]
+    weights = [load_denoiser(tmp_path / name).state_dict() for name in "ab"]
     assert first == second < 1  # of the signal's mean square some is explained
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    with safe_open(paths[0], "pt") as file:
+    with safe_open(tmp_path / "a" / "weights.safetensors", "pt") as file:
         provenance = json.loads(file.metadata()["provenance"])
     assert provenance["seed"] == 3
     assert provenance["settings"]["steps"] == 40
@@ -168,10 +168,11 @@ def test_a_training_is_repeatable_and_says_what_it_was(tmp_path: Path) -> None:
 
 
 def test_shipped_weights_say_where_they_come_from() -> None:
-    with safe_open(SHIPPED_DENOISER, "pt") as file:
+    path = SHIPPED_DENOISER / "weights.safetensors"
+    with safe_open(path, "pt") as file:
         provenance = json.loads(file.metadata()["provenance"])
     assert {"commit", "seed", "settings", "ranges", "unexplained"} <= set(provenance)
-    assert SHIPPED_DENOISER.stat().st_size < 2e6
+    assert path.stat().st_size < 2e6
 
 
 @pytest.mark.parametrize(
@@ -196,18 +197,18 @@ def test_an_impossible_seed_is_refused_before_anything_is_written(seed: int, tmp
 
 
 def test_broken_weights_have_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
-        load_denoiser(tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match=r"weights\.safetensors is missing"):
+        load_denoiser(tmp_path)
+    save_denoiser(tmp_path, Denoiser(), {})
     path = tmp_path / "weights.safetensors"
-    save_denoiser(path, Denoiser(), {})
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match="not a whole safetensors file"):
-        load_denoiser(path)
-    with pytest.raises(InputError, match="not the weights of a denoiser"):
-        load_denoiser(Path(denoiser.__file__).parent.parent / "weights" / "unet3d" / "weights.safetensors")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        save_denoiser(tmp_path / "file" / "weights.safetensors", Denoiser(), {})
+        load_denoiser(tmp_path)
+    with pytest.raises(InputError, match="the weights do not fit a denoiser"):
+        load_denoiser(SHIPPED_WEIGHTS / "unet3d")
+    with pytest.raises(InputError, match="the denoiser cannot be written"):
+        save_denoiser(path / "within", Denoiser(), {})
+    assert sorted(tmp_path.iterdir()) == [path]
 
 
 def test_an_unknown_denoiser_is_refused_before_anything_is_written(tmp_path: Path) -> None:

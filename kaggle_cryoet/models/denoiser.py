@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.folder import WEIGHTS_FILE, with_weights
 from kaggle_cryoet.models.precision import cpu_has_bfloat16
 from kaggle_cryoet.models.unet3d import space_to_depth
 
@@ -83,7 +84,7 @@ def depth_to_space(x: Tensor) -> Tensor:
     return x.permute(0, 4, 1, 5, 2, 6, 3).reshape(batch, 1, 2 * depth, 2 * height, 2 * width)
 
 
-def denoised(network: Denoiser, volume: NDArray[np.float32]) -> NDArray[np.float32]:
+def denoised(network: nn.Module, volume: NDArray[np.float32]) -> NDArray[np.float32]:
     """The expected signal in a `(z, y, x)` recording of mean 0 and spread 1, in strips along y to save memory.
 
     In bfloat16 on processors that have it, in float32 on others, whose answers differ by less than .02 of their
@@ -104,49 +105,37 @@ def denoised(network: Denoiser, volume: NDArray[np.float32]) -> NDArray[np.float
     return answer
 
 
-def save_denoiser(path: Path, network: Denoiser, provenance: Mapping[str, Any]) -> None:
-    """Write weights at half precision, and where they come from, into one file.
+def save_denoiser(directory: Path, network: Denoiser, provenance: Mapping[str, Any]) -> None:
+    """Write weights at half precision, and where they come from, into one file of a folder.
 
     Raises
     ------
     InputError
-        If the file cannot be written.
+        If it cannot be written; what was there is left then.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     weights = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
-    unfinished = path.with_name(f".{path.name}")
+    unfinished = directory / f".{WEIGHTS_FILE}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         try:
             save_file(weights, unfinished, metadata={"provenance": json.dumps(dict(provenance))})
             unfinished.chmod(0o644)  # safetensors lets nobody but the owner read it
-            unfinished.replace(path)
+            unfinished.replace(directory / WEIGHTS_FILE)
         finally:
             unfinished.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: the denoiser cannot be written ({error})") from error
+        raise InputError(f"{directory}: the denoiser cannot be written ({error})") from error
 
 
-def load_denoiser(path: Path) -> Denoiser:
-    """The network of a file.
+def load_denoiser(directory: Path) -> nn.Module:
+    """The network of a folder, in evaluation mode.
 
     Raises
     ------
     InputError
-        If the file is missing, not whole, or holds something else.
+        If its weights are missing, not whole, or those of something else.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    network = Denoiser()
-    try:
-        network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected the weights of a denoiser") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error})") from None
-    except RuntimeError as error:
-        raise InputError(f"{path}: not the weights of a denoiser ({' '.join(str(error).split())[:200]})") from None
-    return network.eval()
+    return with_weights(Denoiser(), directory, "a denoiser")

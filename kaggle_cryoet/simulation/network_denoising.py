@@ -19,10 +19,10 @@ from kaggle_cryoet.simulation.nuisance_ranges import Uniform
 from kaggle_cryoet.simulation.nuisances import Nuisances
 
 if TYPE_CHECKING:
-    from kaggle_cryoet.models.denoiser import Denoiser
+    from torch import nn
 
 DENOISERS = ("filters", "network", "either")
-SHIPPED_DENOISER = Path(__file__).parent / "denoiser" / "weights.safetensors"
+SHIPPED_DENOISER = Path(__file__).parent / "denoiser"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,9 @@ class NetworkDenoising:
     noise_left: float
     """Share of the recording that is left in, beside the network's answer."""
     bright_suppression: float
+    """As in `Nuisances`, which it replaces."""
     dark_exponent: float
-    """As in `Nuisances`, both of which they replace."""
+    """As in `Nuisances`, which it replaces."""
 
     def __post_init__(self) -> None:
         """Check that every value is finite and not negative."""
@@ -109,7 +110,7 @@ def denoise_by_network(
 
 
 @cache
-def _shipped_denoiser() -> "Denoiser":
+def _shipped_denoiser() -> "nn.Module":
     from kaggle_cryoet.models.denoiser import load_denoiser
 
     return load_denoiser(SHIPPED_DENOISER)

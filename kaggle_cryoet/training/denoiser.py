@@ -18,7 +18,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.models.denoiser import Denoiser, save_denoiser
 from kaggle_cryoet.simulation.microscope import draw_tilt_series
-from kaggle_cryoet.simulation.network_denoising import NETWORK_RANGES, SHIPPED_DENOISER, draw_network_denoising
+from kaggle_cryoet.simulation.network_denoising import NETWORK_RANGES, draw_network_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.reconstruction import recorded_parts
 from kaggle_cryoet.simulation.specimen import draw_specimen
@@ -133,9 +133,9 @@ def train_denoiser(
     settings = settings or DenoiserTraining()
     if not 0 <= seed < 2**32:
         raise InputError(f"a seed is from 0 to 2³² - 1, got {seed}")
-    path = Path(output) / SHIPPED_DENOISER.name
+    output = Path(output)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # before minutes of work
+        output.mkdir(parents=True, exist_ok=True)  # before minutes of work
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error})") from error
     recordings = _recordings(settings, seed, progress=progress)
@@ -164,7 +164,7 @@ def train_denoiser(
         "ranges": {name: asdict(span) for name, span in NETWORK_RANGES.items()},
         "unexplained": round(float(lacking / signal), 4),
     }
-    save_denoiser(path, network, provenance)
+    save_denoiser(output, network, provenance)
     return float(lacking / signal)
 
 
