@@ -1,6 +1,7 @@
 """Tomograms of tilt series about x: told by the missing wedge, and picked and trained on as if about y."""
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from kaggle_cryoet import predict
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.settings import PickSettings
-from kaggle_cryoet.picking.tilt_axis import facing_y, tilt_axis_of
+from kaggle_cryoet.picking.tilt_axis import EMPTY, LEAST_CONTRAST, facing_y, tilt_axis_of, wedge_power
 from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.simulation.calibration_slices import CROP_FILE
 from kaggle_cryoet.simulation.dataset import simulate_tomograms, write_run
 from kaggle_cryoet.submission import write_submission
 from kaggle_cryoet.tomogram import Tomogram
@@ -45,6 +47,19 @@ def test_the_axis_of_simulated_tilt_series_is_told() -> None:
     assert told["isonetcorrected"] == [(None, None)] * 6
     assert set(told["denoised"]) <= {("y", "x"), (None, None)}  # never the wrong one
     assert told["denoised"].count(("y", "x")) >= 5
+
+
+def test_the_real_slices_show_that_they_were_tilted_about_y() -> None:
+    directory = os.environ.get("CRYOET_SHARED")
+    if directory is None or not (Path(directory) / "data" / CROP_FILE).is_file():
+        pytest.skip("CRYOET_SHARED does not name a directory with the real slices in data/real")
+    with np.load(Path(directory) / "data" / CROP_FILE) as crops:
+        about_y, about_x = (
+            wedge_power(np.stack([crops[name] for name in crops.files if name.startswith(plane)]).astype(np.float32))
+            for plane in ("xz", "yz")
+        )
+    assert about_y < EMPTY / 10
+    assert about_x > 5 * LEAST_CONTRAST * about_y
 
 
 def test_nothing_is_told_of_volumes_without_a_wedge() -> None:

@@ -361,7 +361,7 @@ def test_a_loss_that_is_no_number_ends_the_training_and_leaves_what_was_saved(
 def test_a_disk_that_is_full_when_the_model_is_written_leaves_the_one_before(data, tmp_path, monkeypatch):
     from kaggle_cryoet.models import folder
 
-    write_weights, times = folder._write_weights, []
+    write_weights, times = folder.write_weights, []
 
     def full(path, network):
         times.append(path)
@@ -370,7 +370,7 @@ def test_a_disk_that_is_full_when_the_model_is_written_leaves_the_one_before(dat
             raise OSError(28, "No space left on device")
         write_weights(path, network)
 
-    monkeypatch.setattr(folder, "_write_weights", full)
+    monkeypatch.setattr(folder, "write_weights", full)
     with pytest.raises(InputError, match=r"unet3d: the model cannot be written .*No space left"):
         train(data, tmp_path)
     assert load_unet(tmp_path / "unet3d").provenance["epochs"] == 1

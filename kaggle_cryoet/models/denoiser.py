@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.models.folder import WEIGHTS_FILE, with_weights
+from kaggle_cryoet.models.folder import WEIGHTS_FILE, with_weights, write_weights
 from kaggle_cryoet.models.precision import cpu_has_bfloat16
-from kaggle_cryoet.models.unet3d import space_to_depth
+from kaggle_cryoet.models.unet3d import space_to_depth, through_levels
+from kaggle_cryoet.whole_file import whole_file
 
 CHANNELS = (32, 48, 64)
 """Of each level, from the finest, which has half the resolution of the input."""
@@ -65,15 +66,7 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(batch, 1, z, y, x)` with edges that are multiples of `multiple` to the same, in float32."""
         x = functional.leaky_relu(self.stem(space_to_depth(x)), SLOPE)
-        skipped = []
-        for level, encode in enumerate(self.encode):
-            x = encode(x)
-            if level < len(self.down):
-                skipped.append(x)
-                x = self.down[level](x)
-        for level in reversed(range(len(self.down))):
-            x = functional.interpolate(self.up[level](x), scale_factor=2.0, mode="nearest")
-            x = self.decode[level](torch.cat([skipped[level], x], dim=1))
+        x = through_levels(x, self.encode, self.down, self.up, self.decode)
         return depth_to_space(self.head(x).float())
 
 
@@ -114,18 +107,11 @@ def save_denoiser(directory: Path, network: Denoiser, provenance: Mapping[str, A
         If it cannot be written; what was there is left then.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import save_file
 
-    weights = {name: value.detach().cpu().half().contiguous() for name, value in network.state_dict().items()}
-    unfinished = directory / f".{WEIGHTS_FILE}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file(weights, unfinished, metadata={"provenance": json.dumps(dict(provenance))})
-            unfinished.chmod(0o644)  # safetensors lets nobody but the owner read it
-            unfinished.replace(directory / WEIGHTS_FILE)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with whole_file(directory / WEIGHTS_FILE) as partial:
+            write_weights(partial, network, {"provenance": json.dumps(dict(provenance))})
     except (OSError, SafetensorError) as error:
         raise InputError(f"{directory}: the denoiser cannot be written ({error})") from error
 

@@ -62,7 +62,7 @@ def write_folder(
         try:
             unfinished.chmod(0o755)  # temporary folders are for their owner alone
             if network is not None:
-                _write_weights(unfinished / WEIGHTS_FILE, network)
+                write_weights(unfinished / WEIGHTS_FILE, network)
                 content[WEIGHTS_DIGEST] = weights_digest(unfinished)
             (unfinished / DESCRIPTION_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
             if (directory / TRAINING_FOLDER).is_dir():
@@ -82,8 +82,8 @@ def _is_free_or_model(directory: Path) -> bool:
     return directory.is_dir() and {entry.name for entry in directory.iterdir()} <= known
 
 
-def _write_weights(path: Path, network: nn.Module) -> None:
-    """Write the state of a network at half precision."""
+def write_weights(path: Path, network: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
+    """Write the state of a network at half precision, with what the file says of itself."""
     from safetensors.torch import save_file
 
     # norms stay in float32: a few kilobytes, and a small variance would vanish in half precision
@@ -91,7 +91,7 @@ def _write_weights(path: Path, network: nn.Module) -> None:
         name: (value.half() if value.ndim > 1 else value).detach().cpu().contiguous()
         for name, value in network.state_dict().items()
     }
-    save_file(weights, path)
+    save_file(weights, path, metadata=None if metadata is None else dict(metadata))
     path.chmod(0o644)  # safetensors lets nobody but the owner read it
 
 

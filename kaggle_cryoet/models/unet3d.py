@@ -95,16 +95,23 @@ class HalfUNet(nn.Module):
         """`(batch, 1, z, y, x)` with edges that are multiples of `multiple` to logits at half the resolution."""
         x = space_to_depth(x)  # (batch, 8, z / 2, y / 2, x / 2)
         x = functional.relu(self.stem_norm(self.stem(x)))
-        skipped = []
-        for level, encode in enumerate(self.encode):
-            x = encode(x)
-            if level < len(self.down):
-                skipped.append(x)
-                x = self.down[level](x)
-        for level in reversed(range(len(self.down))):
-            x = functional.interpolate(self.up[level](x), scale_factor=2.0, mode="nearest")
-            x = self.decode[level](torch.cat([skipped[level], x], dim=1))
-        return self.head(x)  # type: ignore[no-any-return]
+        return self.head(through_levels(x, self.encode, self.down, self.up, self.decode))  # type: ignore[no-any-return]
+
+
+def through_levels(
+    x: Tensor, encode: nn.ModuleList, down: nn.ModuleList, up: nn.ModuleList, decode: nn.ModuleList
+) -> Tensor:
+    """Down the levels of a U-Net and up again, what is skipped before what comes from below."""
+    skipped = []
+    for level, encoder in enumerate(encode):
+        x = encoder(x)
+        if level < len(down):
+            skipped.append(x)
+            x = down[level](x)
+    for level in reversed(range(len(down))):
+        x = functional.interpolate(up[level](x), scale_factor=2.0, mode="nearest")
+        x = decode[level](torch.cat([skipped[level], x], dim=1))
+    return x
 
 
 class HostUNet(nn.Module):

@@ -21,7 +21,7 @@ RECORDED_DEGREE, MISSING_DEGREE = 35.0, 65.0
 """Below and above these angles from the slice's horizontal, tilt series have recorded everything and nothing."""
 EMPTY = 0.1
 """Power at missing angles, relative to that at recorded ones, below which there is a wedge. Simulated tomograms have
-.03 or less, the real one in reach has .008; noise has 1, and what a network filled in from .2 on."""
+.03 or less, the real one in reach has .008; noise has 1, and what is filled in from .17 on."""
 LEAST_CONTRAST = 4.0
 """It must be so many times emptier in the slices across one axis than in those across the other. Simulated tomograms of
 the competition's size and tilt range have 8 or more, the real one in reach 32."""
@@ -53,13 +53,17 @@ def tilt_axis_of(volume: NDArray[np.float32]) -> str | None:
 
 
 def _wedge_power(volume: NDArray[np.float32], across: int) -> float:
-    """Power at steep angles, relative to that at flat ones, in slices along z across an axis."""
+    """`wedge_power` of some slices along z across an axis."""
     slices = np.moveaxis(volume, across, 0)
-    chosen = slices[np.linspace(0, len(slices) - 1, SLICES + 2).round().astype(int)[1:-1]]  # none at the borders
-    chosen = chosen - chosen.mean(axis=(1, 2), keepdims=True)
-    depth, width = chosen.shape[1:]
-    chosen *= (np.hanning(depth + 2)[1:-1, None] * np.hanning(width + 2)[1:-1]).astype(np.float32)
-    power = (np.abs(np.fft.rfft2(chosen)) ** 2).sum(axis=0)
+    return wedge_power(slices[np.linspace(0, len(slices) - 1, SLICES + 2).round().astype(int)[1:-1]])  # no borders
+
+
+def wedge_power(slices: NDArray[np.float32]) -> float:
+    """Power at steep angles, relative to that at flat ones, in `(n, z, y or x)` slices."""
+    slices = slices - slices.mean(axis=(1, 2), keepdims=True)
+    depth, width = slices.shape[1:]
+    slices *= (np.hanning(depth + 2)[1:-1, None] * np.hanning(width + 2)[1:-1]).astype(np.float32)
+    power = (np.abs(np.fft.rfft2(slices)) ** 2).sum(axis=0)
     kz, along = np.abs(np.fft.fftfreq(depth))[:, None], np.fft.rfftfreq(width)
     radius, angle = np.hypot(kz, along), np.degrees(np.arctan2(kz, along))
     band = (radius > BAND_PER_VOXEL[0]) & (radius < BAND_PER_VOXEL[1])

@@ -154,7 +154,7 @@ def _shown_gains(
         strength=denoising.deconvolution_strength,
         falloff_angstrom=denoising.deconvolution_falloff_angstrom,
     )
-    # its noise is white before that: slow changes of the background stand in, with filters, for what this one makes
+    # white noise alone: the slow changes that filters are given stand for those that this deconvolution makes of it
     slow = 1 + nuisances.fixed_pattern * np.exp(-0.5 * (per_voxel / PATTERN_FREQUENCY) ** 2)
     return gain, denoising.recording_noise * gain / slow
 
