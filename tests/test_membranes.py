@@ -46,6 +46,8 @@ def film(**changes: float) -> CarbonFilm:
         "thickness_voxels": 12.0,
         "rim_voxels": 5.0,
         "rim_strength": 2.0,
+        "edge_lift_voxels": 0.0,
+        "edge_reach_voxels": 10.0,
         "density": 0.5,
         "roughness": 0.0,
     }
@@ -122,6 +124,18 @@ def test_film_lies_outside_the_hole_between_its_faces_with_a_denser_rim() -> Non
     np.testing.assert_allclose(density[15][rim], 0.5 * (1 + np.exp(-outside[rim] / 5)), rtol=1e-4)
 
 
+def test_film_is_bent_at_the_edge_of_the_hole() -> None:
+    flat, bent = (np.zeros((60, 70, 90), dtype=np.float32) for _ in range(2))
+    add_carbon_film(flat, film(bottom_voxels=20.5), np.random.default_rng(0))
+    add_carbon_film(bent, film(bottom_voxels=20.5, edge_lift_voxels=-12.0), np.random.default_rng(0))
+    rows, columns = np.indices((70, 90))
+    outside = np.hypot(rows - 20, columns - 10) - 40
+    np.testing.assert_allclose(bent.sum(axis=0), flat.sum(axis=0), rtol=1e-5)
+    covered = outside > 0
+    height = (bent * np.arange(60)[:, None, None]).sum(axis=0)[covered] / bent.sum(axis=0)[covered]
+    np.testing.assert_allclose(height, 26.5 - 12 * np.exp(-outside[covered] / 10), atol=0.02)
+
+
 def test_roughness_is_the_relative_spread_of_the_film() -> None:
     density = np.zeros((30, 70, 90), dtype=np.float32)
     add_carbon_film(density, film(roughness=0.3, rim_strength=1.0), np.random.default_rng(0))
@@ -137,6 +151,9 @@ def test_roughness_is_the_relative_spread_of_the_film() -> None:
 def test_film_knows_what_touches_it(position: tuple[float, float, float], expected: bool) -> None:
     assert film().touches(np.array(position), 5.0) is expected
     assert film().touches(np.array([4.0, 20.0, 70.0]), 7.0)
+    at_edge = np.array([28.0, 20.0, 55.0])
+    assert not film(edge_lift_voxels=-10.0).touches(at_edge, 5.0)
+    assert film(edge_lift_voxels=10.0).touches(at_edge, 5.0)
 
 
 def test_drawn_film_leaves_the_middle_of_the_field_free() -> None:

@@ -29,9 +29,14 @@ def figures_of(slices: SliceSet) -> Figures:
         figures[f"crop, {plane}: intensities in spreads"] = statistics.intensities(slices.planes[plane])
     figures["crop, xy: dark spots per 10⁴ px"] = statistics.dark_spots(slices.planes["xy"])
     figures["crop, xy: power, dB"] = statistics.radial_power(slices.planes["xy"])
-    background = [patch for image in slices.planes["xy"] for patch in statistics.background_patches(image)]
-    if background:
-        figures["crop, xy: power of the background, dB"] = statistics.radial_power(background)
+    for name, images in (("crop", slices.planes["xy"]), ("field", [slices.field])):
+        background = [patch for image in images for patch in statistics.background_patches(image)]
+        if not background:
+            continue
+        if name == "crop":
+            figures["crop, xy: power of the background, dB"] = statistics.radial_power(background)
+        for axis, along in enumerate("yx"):
+            figures[f"{name}, xy: power of the background along {along}, dB"] = statistics.axial_power(background, axis)
     figures["crop, xz: power by angle (missing wedge), dB"] = statistics.wedge(slices.planes["xz"])
     for plane, axis, name in (("xy", 0, "y"), ("xy", 1, "x"), ("xz", 0, "z")):
         lags = (1, 2, 3, 4, 6) if plane == "xy" else (1, 2, 4, 6, 8, 12, 16)

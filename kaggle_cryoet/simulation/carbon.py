@@ -27,6 +27,10 @@ class CarbonFilm:
     """Width of the thicker rim at the hole's edge."""
     rim_strength: float
     """Density of the rim over that of the film."""
+    edge_lift_voxels: float
+    """Height of the film at the hole's edge over that far from it; negative if it is bent down."""
+    edge_reach_voxels: float
+    """Distance from the edge over which the lift falls to 1 / e."""
     density: float
     """In kDa per voxel of 10 Å: what protein of the same scattering would weigh."""
     roughness: float
@@ -34,10 +38,15 @@ class CarbonFilm:
 
     def touches(self, position: NDArray[np.float64], radius: float) -> bool:
         """Whether a ball at `(3,)` zyx reaches into the film."""
-        outside = np.hypot(position[1] - self.hole_centre_yx[0], position[2] - self.hole_centre_yx[1])
-        above = position[0] - radius > self.bottom_voxels + self.thickness_voxels
-        below = position[0] + radius < self.bottom_voxels
-        return bool(outside + radius + EDGE_VOXELS > self.hole_radius_voxels and not above and not below)
+        outside = np.hypot(*(position[1:] - self.hole_centre_yx)) - self.hole_radius_voxels
+        lifts = [self.lift(outside - radius), self.lift(outside + radius)]
+        above = position[0] - radius > self.bottom_voxels + self.thickness_voxels + max(lifts)
+        below = position[0] + radius < self.bottom_voxels + min(lifts)
+        return bool(outside + radius + EDGE_VOXELS > 0 and not above and not below)
+
+    def lift(self, outside: float) -> float:
+        """How much higher the film lies so many voxels outside the hole's edge than far from it."""
+        return _lift(outside, self.edge_lift_voxels, self.edge_reach_voxels)  # type: ignore[no-any-return]
 
 
 def draw_carbon_film(slab: Slab, rng: np.random.Generator) -> CarbonFilm:
@@ -55,23 +64,35 @@ def draw_carbon_film(slab: Slab, rng: np.random.Generator) -> CarbonFilm:
         thickness_voxels=thickness,
         rim_voxels=rng.uniform(3, 25),
         rim_strength=rng.uniform(1.0, 2.5),
+        edge_lift_voxels=rng.uniform(-50, 50),
+        edge_reach_voxels=rng.uniform(15, 60),
         density=rng.uniform(0.4, 1.6),
         roughness=rng.uniform(0.1, 0.6),
     )
 
 
+@njit(cache=True)
+def _lift(outside, lift, reach):  # type: ignore[no-untyped-def]
+    """Lift of a film, see `CarbonFilm.lift`."""
+    return lift * np.exp(-max(outside, 0.0) / reach)
+
+
 @njit(cache=True, parallel=True)
-def _draw_film(volume, texture, hole_y, hole_x, hole_radius, bottom, top, rim, rim_strength, density):  # type: ignore[no-untyped-def]
+def _draw_film(volume, texture, hole, hole_radius, bottom, thickness, rim, rim_strength, lift, reach, density):  # type: ignore[no-untyped-def]
     depth, height, width = volume.shape
     for y in prange(height):
         for x in range(width):
-            outside = np.sqrt((y - hole_y) ** 2 + (x - hole_x) ** 2) - hole_radius
+            outside = np.sqrt((y - hole[0]) ** 2 + (x - hole[1]) ** 2) - hole_radius
             if outside < -0.5 * EDGE_VOXELS:
                 continue
             across = min(outside / EDGE_VOXELS + 0.5, 1.0)
             strength = density * across * (1.0 + (rim_strength - 1.0) * np.exp(-max(outside, 0.0) / rim))
-            for z in range(max(int(bottom), 0), min(int(top) + 1, depth)):
-                volume[z, y, x] += strength * texture[z % texture.shape[0], y % texture.shape[1], x % texture.shape[2]]
+            low = bottom + _lift(outside, lift, reach)
+            high = low + thickness
+            for z in range(max(int(np.rint(low)), 0), min(int(np.rint(high)), depth - 1) + 1):
+                covered = min(z + 0.5, high) - max(z - 0.5, low)
+                grain = texture[z % texture.shape[0], y % texture.shape[1], x % texture.shape[2]]
+                volume[z, y, x] += strength * covered * grain
 
 
 def add_carbon_film(density: NDArray[np.float32], film: CarbonFilm, rng: np.random.Generator) -> None:
@@ -80,12 +101,13 @@ def add_carbon_film(density: NDArray[np.float32], film: CarbonFilm, rng: np.rand
     _draw_film(
         density,
         texture,
-        film.hole_centre_yx[0],
-        film.hole_centre_yx[1],
+        film.hole_centre_yx,
         film.hole_radius_voxels,
         film.bottom_voxels,
-        film.bottom_voxels + film.thickness_voxels,
+        film.thickness_voxels,
         film.rim_voxels,
         film.rim_strength,
+        film.edge_lift_voxels,
+        film.edge_reach_voxels,
         film.density,
     )

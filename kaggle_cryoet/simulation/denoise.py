@@ -5,8 +5,8 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from kaggle_cryoet.simulation.nuisances import Nuisances
-from kaggle_cryoet.simulation.reconstruction import DENOISED_TYPES
 
+DENOISED_TYPES = ("denoised", "isonetcorrected")
 CORING_VARIANCES = 6.0
 """Square of an amplitude, in background variances, up to which it is taken for noise."""
 BRIGHT_SPREADS = 2.0

@@ -22,6 +22,7 @@ HARDER = {
     "contaminations_per_square_micrometre": 1,
     "defocus_angstrom": 1,
     "low_frequency_restoration": -1,
+    "slow_withheld": 1,
     "envelope_angstrom_squared": 1,
     "damping_angstrom_squared_per_degree": 1,
     "alignment_error_angstrom": 1,
@@ -90,6 +91,7 @@ class NuisanceRanges:
     amplitude_contrast: Uniform = Uniform(0.06, 0.14)
     phase_flipped: Chance = Chance(0.7)
     low_frequency_restoration: Uniform = Uniform(0.0, 0.85)
+    slow_withheld: Uniform = Uniform(0.0, 1.0)
     envelope_angstrom_squared: Uniform = Uniform(0, 400)
     damping_angstrom_squared_per_degree: Uniform = Uniform(0, 25)
     alignment_error_angstrom: Uniform = Uniform(0, 6)

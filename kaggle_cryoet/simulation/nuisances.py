@@ -55,6 +55,8 @@ class Nuisances:
     """Whether the contrast transfer function was corrected by phase flipping."""
     low_frequency_restoration: float
     """How much of the transfer lost at low frequency the denoised reconstruction has back, 0 to 1."""
+    slow_withheld: float
+    """Share of that which it has not where no fine structure tells of a particle, 0 to 1."""
     envelope_angstrom_squared: float
     """B factor of the signal at no dose: motion, ice, misalignment."""
     damping_angstrom_squared_per_degree: float

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.runs import TOMOGRAM_TYPES
+from kaggle_cryoet.simulation.denoise import DENOISED_TYPES
+from kaggle_cryoet.simulation.low_frequencies import give_back
 from kaggle_cryoet.simulation.microscope import (
     PATTERN_FREQUENCY,
     RADIAL_MAXIMUM,
@@ -23,7 +25,6 @@ from kaggle_cryoet.simulation.microscope import (
 from kaggle_cryoet.simulation.network_denoising import NetworkDenoising, denoise_by_network
 from kaggle_cryoet.simulation.nuisances import Nuisances
 
-DENOISED_TYPES = ("denoised", "isonetcorrected")
 DECONVOLUTION_FALLOFF_ANGSTROM = 100.0
 """Resolution at which the signal-to-noise ratio that the deconvolution assumes has fallen to 1 / e of that at zero."""
 DECONVOLUTION_STRENGTH = 1000.0
@@ -115,12 +116,11 @@ def _reconstruct(
     per_angstrom = per_voxel / series.voxel_angstrom
     low_pass = np.exp(-0.5 * (per_voxel / nuisances.softness_per_voxel) ** nuisances.softness_exponent)
     low_pass *= np.exp(-0.5 * (per_voxel / nuisances.cutoff_per_voxel) ** nuisances.cutoff_exponent)
-    restored = _restoration(per_angstrom, nuisances)
     deconvolved = deconvolution(
         per_angstrom, nuisances.defocus_angstrom, nuisances.amplitude_contrast, flipped=nuisances.phase_flipped
     )
     signal_gain, noise_gain = {
-        "denoised": (low_pass * restored, low_pass),
+        "denoised": (low_pass, low_pass),
         "isonetcorrected": (low_pass * deconvolved, low_pass * deconvolved),
         "ctfdeconvolved": (deconvolved, nuisances.raw_noise * deconvolved),
         "wbp": (np.ones_like(per_voxel), np.full_like(per_voxel, nuisances.raw_noise)),
@@ -138,7 +138,13 @@ def _reconstruct(
         width = recording.shape_zyx[2]
         _fill_wedge(spectrum, full, width, lowest, highest, transfer, series.ramp_limit_per_voxel)
     volume = _volume(recording, spectrum)
-    return volume if denoising is None else denoise_by_network(volume, denoising, nuisances)
+    if denoising is not None:
+        return denoise_by_network(volume, denoising, nuisances)
+    if tomogram_type == "denoised":
+        slow_gain = low_pass * (_restoration(per_angstrom, nuisances) - 1)
+        slow = _volume(recording, _combined(recording, slow_gain, np.zeros_like(slow_gain), 0.0))
+        give_back(volume, slow, nuisances.slow_withheld)
+    return volume
 
 
 def _shown_gains(
