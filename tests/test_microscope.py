@@ -209,6 +209,24 @@ def _again(settings: Nuisances) -> tuple[TiltSeries, Nuisances, np.random.Genera
     return draw_tilt_series(settings, VOXEL, rng), settings, rng
 
 
+def test_withheld_low_frequencies_leave_particles_dark_and_take_their_shadows() -> None:
+    density = ball((72, 80, 88), radius=6.0)
+    settings = nuisances(
+        low_frequency_restoration=0.8, signal_per_noise=6.0, fixed_pattern=0.0, defocus_angstrom=3e4, tilt_offset_degree=0.0
+    )
+    given, kept = (
+        reconstruct_types(density, *_again(replace(settings, slow_withheld=withheld)), TOMOGRAM_TYPES)
+        for withheld in (0.0, 1.0)
+    )
+    inside, shadow = (slice(34, 39), slice(38, 43), slice(42, 47)), (slice(54, 59), slice(36, 45), slice(40, 49))
+    assert given["denoised"][inside].mean() < -3
+    assert kept["denoised"][inside].mean() == pytest.approx(given["denoised"][inside].mean(), rel=0.02)
+    assert given["denoised"][shadow].mean() < -0.4
+    assert abs(kept["denoised"][shadow].mean()) < 0.3 * abs(given["denoised"][shadow].mean())
+    for name in set(TOMOGRAM_TYPES) - {"denoised"}:
+        np.testing.assert_array_equal(given[name], kept[name])
+
+
 def test_wedge_of_each_reconstruction_is_as_empty_as_it_should_be() -> None:
     settings = nuisances(leakage=0.1, wedge_filled=0.8, tilt_range_degree=45.0, alignment_error_angstrom=0.0)
     rng = np.random.default_rng(5)

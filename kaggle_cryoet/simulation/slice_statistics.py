@@ -17,8 +17,8 @@ SPOT_PIXELS = (1, 3, 8, 20, 60)
 """Bounds of the sizes by which dark spots are counted."""
 POWER_BOUNDS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 """In cycles per voxel."""
-AXIAL_BOUNDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
-"""In cycles per voxel, along an axis."""
+AXIAL_BOUNDS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+"""In cycles per voxel, along an axis; what is slower has no direction in a patch."""
 AXIAL_WIDTH = 0.05
 """Frequencies across the axis up to which power counts as along it."""
 WEDGE_BOUNDS_DEGREE = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0)
@@ -101,7 +101,7 @@ def axial_power(images: Sequence[NDArray[np.float64]], axis: int) -> dict[str, f
     along, across = (np.abs(rows), np.abs(columns)) if axis == 0 else (np.abs(columns), np.abs(rows))
     frequency = np.hypot(rows, columns)
     reference = power[frequency < 0.3].mean()
-    strip = (across <= AXIAL_WIDTH) & (frequency > 0)
+    strip = across <= AXIAL_WIDTH
     return {
         f"{low:g} to {high:g}": 10 * float(np.log10(power[strip & (along >= low) & (along < high)].mean() / reference))
         for low, high in pairwise(AXIAL_BOUNDS)
