@@ -30,7 +30,7 @@ GROUPS = {
     "blur": ("softness_per_voxel", "cutoff_per_voxel"),
     "coring": ("coring",),
 }
-"""Nuisances in which `shifted` differs from training."""
+"""Nuisances in which `shifted` lies beyond training."""
 SHAPE_ZYX = (184, 320, 320)
 
 

@@ -78,7 +78,7 @@ def test_axial_power_tells_smoothing_along_one_axis() -> None:
     white = np.random.default_rng(4).standard_normal((40, 64, 64))
     blurred = gaussian_filter(white, (0.0, 0.8, 0.0), mode="wrap")
     before, after = ([statistics.axial_power(list(images), axis) for axis in (0, 1)] for images in (white, blurred))
-    assert (list(before[0])[0], list(before[0])[-1]) == ("0.05 to 0.1", "0.3 to 0.4")
+    assert {"0.05 to 0.1", "0.3 to 0.4"} < set(before[0])
     np.testing.assert_allclose(list(before[0].values()), 0.0, atol=0.7)
     along, across = (
         (late["0.2 to 0.25"] - late["0.05 to 0.1"]) - (early["0.2 to 0.25"] - early["0.05 to 0.1"])

@@ -1,8 +1,8 @@
 """What a denoiser gives back of the low frequencies that the contrast transfer took: there where something is sharp.
 
-A particle above or below a slice throws a smooth shadow on it, since tilt images from half of all directions alone do not
-say at what height low frequencies lie. Real denoised slices have no such shadows, while their particles are dark all
-over: a learned denoiser darkens what it knows by its fine structure.
+A particle above or below a slice throws a smooth shadow on it, since tilt images from half of all directions do not say
+at what height low frequencies lie. Real denoised slices have few such shadows, while their particles are dark all over:
+a learned denoiser darkens what it knows by its fine structure.
 """
 
 import numpy as np
@@ -33,8 +33,8 @@ def give_back(volume: NDArray[np.float32], slow: NDArray[np.float32], withheld: 
     slow
         `(z, y, x)` low frequencies.
     withheld
-        Share of them, 0 to 1, that is withheld where the volume's energy, the mean of its square over some voxels about,
-        is no more than `NOISE_ENERGY`; it falls to nothing up to `STRUCTURE_ENERGY`.
+        Share of them, 0 to 1, that is withheld where the volume's energy, the mean of its square over some voxels
+        about, is no more than `NOISE_ENERGY`; it falls to nothing up to `STRUCTURE_ENERGY`.
     """
     import scipy.ndimage
 

@@ -197,6 +197,7 @@ SHIFTED = NuisanceRanges(
     softness_exponent=Uniform(1.0, 2.2),
     fixed_pattern=Uniform(0.0, 1.2),
 )
-"""The last three are as they were in training when it was fixed, so that it stays as hard as it was."""
+AS_FIXED = ("slow_withheld", "softness_exponent", "fixed_pattern")
+"""What `SHIFTED` draws as training did when it was fixed, so that it stays as hard as it was."""
 
 NUISANCE_RANGES = {"training": TRAINING, "wide": WIDE, "shifted": SHIFTED}
