@@ -148,7 +148,7 @@ def test_surroundings_stay_out_of_particles_and_are_not_labelled() -> None:
 def test_everything_unlabelled_can_be_drawn_at_once() -> None:
     everything = {
         "lysate_per_cubic_micrometre": 1e5,
-        "distractors_per_cubic_micrometre": 3e4,
+        "distractors_per_cubic_micrometre": 1e4,
         "aggregates_per_cubic_micrometre": 1e4,
         "vesicles_per_cubic_micrometre": 2e4,
         "filaments_per_cubic_micrometre": 1e4,
@@ -156,7 +156,7 @@ def test_everything_unlabelled_can_be_drawn_at_once() -> None:
         "contaminations_per_square_micrometre": 1e3,
         "carbon_edge": True,
     }
-    made = specimen({"apo-ferritin": 1}, seed=2, shape=(48, 90, 100), **everything)
+    made = specimen({"apo-ferritin": 1}, seed=1, shape=(48, 140, 150), **everything)
     assert len(made.picks) == 1
     assert np.isfinite(made.density).all()
     assert made.density.min() >= -10  # rough carbon has holes
