@@ -44,9 +44,10 @@ def test_the_axis_of_simulated_tilt_series_is_told() -> None:
         for name, tomogram in tomograms.items():
             told[name].append((tilt_axis_of(tomogram.data), tilt_axis_of(tomogram.data.swapaxes(1, 2))))
     assert told["wbp"] == told["ctfdeconvolved"] == [("y", "x")] * 6
-    assert told["isonetcorrected"] == [(None, None)] * 6
-    assert set(told["denoised"]) <= {("y", "x"), (None, None)}  # never the wrong one
+    for name in ("denoised", "isonetcorrected"):
+        assert set(told[name]) <= {("y", "x"), (None, None)}  # never the wrong one
     assert told["denoised"].count(("y", "x")) >= 5
+    assert told["isonetcorrected"].count((None, None)) >= 4  # its wedge is filled
 
 
 def test_the_real_slices_show_that_they_were_tilted_about_y() -> None:
