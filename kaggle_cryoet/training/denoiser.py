@@ -23,6 +23,7 @@ from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.reconstruction import recorded_parts
 from kaggle_cryoet.simulation.specimen import draw_specimen
 from kaggle_cryoet.training.module import OptimiserSettings
+from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.source import source_commit
 from kaggle_cryoet.training.trainer import quiet
 
@@ -131,8 +132,7 @@ def train_denoiser(
         If a number makes no sense or the output cannot be written.
     """
     settings = settings or DenoiserTraining()
-    if not 0 <= seed < 2**32:
-        raise InputError(f"a seed is from 0 to 2³² - 1, got {seed}")
+    check_seed(seed)
     output = Path(output)
     try:
         output.mkdir(parents=True, exist_ok=True)  # before minutes of work

@@ -33,6 +33,7 @@ from kaggle_cryoet.training.crops import CropDataset, CropSettings
 from kaggle_cryoet.training.data import DataSettings, load_split, split_sources
 from kaggle_cryoet.training.module import UNetModule, UNetTrainingSettings
 from kaggle_cryoet.training.presets import network_settings, training_preset
+from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.source import source_commit
 from kaggle_cryoet.training.stream import LeadStream, Stream, StreamedCrops
 from kaggle_cryoet.training.trainer import (
@@ -115,8 +116,7 @@ def train_unet(
     checkpoint = output / "checkpoints" / "last.ckpt"
     if not resume and checkpoint.exists():
         raise InputError(f"{output} holds a training already; resume it or choose another folder")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"a seed is from 0 to 2³² - 1, got {seed}")
+    check_seed(seed)
     devices = devices_that_share(choose_devices(device), length.batch_size)
     built_from = network_settings(preset, settings)
     start = None if start_from is None else load_unet(start_from)

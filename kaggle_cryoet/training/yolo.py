@@ -10,6 +10,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_yolo
 from kaggle_cryoet.picking.branches import YOLO_FOLDER
 from kaggle_cryoet.picking.devices import choose_devices
+from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
 from kaggle_cryoet.training.slice_folder import DATA_FILE, SliceFolder, read_slice_folder
 from kaggle_cryoet.training.source import source_commit
@@ -86,8 +87,9 @@ def train_yolo(
     begun = monotonic()
     output = Path(output)
     recipe, seed = _recipe(preset, recipe, epochs), PRESET_SEEDS[preset] if seed is None else seed
-    if not 0 <= seed < 2**32 or (time_limit_seconds is not None and not time_limit_seconds > 0):
-        raise InputError(f"a seed is from 0 to 2³² - 1, a time limit positive, got {seed=}, {time_limit_seconds=}")
+    check_seed(seed)
+    if time_limit_seconds is not None and not time_limit_seconds > 0:
+        raise InputError(f"a time limit is positive, got {time_limit_seconds}")
     checkpoint = output / RECORD_FOLDER / "weights" / "last.pt"
     if resume:
         check_checkpoint(checkpoint, {"epochs": recipe.epochs, "seed": seed})
