@@ -183,6 +183,13 @@ WIDE = NuisanceRanges(
 """Further to all sides than real slices give reason to, for networks that are to generalise. Where `SHIFTED` begins, it
 ends."""
 
+AS_FIXED = {
+    "slow_withheld": Uniform(0.0, 0.0),
+    "softness_exponent": Uniform(1.0, 2.2),
+    "fixed_pattern": Uniform(0.0, 1.2),
+}
+"""What `SHIFTED` draws as training did when it was fixed, so that it stays as hard as it was."""
+
 SHIFTED = NuisanceRanges(
     ice_thickness_angstrom=Uniform(1500, 1800),
     particle_density=Uniform(1.6, 2.2),
@@ -193,11 +200,7 @@ SHIFTED = NuisanceRanges(
     softness_per_voxel=Uniform(0.13, 0.17),
     cutoff_per_voxel=Uniform(0.25, 0.28),
     coring=Uniform(0.35, 0.5),
-    slow_withheld=Uniform(0.0, 0.0),
-    softness_exponent=Uniform(1.0, 2.2),
-    fixed_pattern=Uniform(0.0, 1.2),
+    **AS_FIXED,  # type: ignore[arg-type]
 )
-AS_FIXED = ("slow_withheld", "softness_exponent", "fixed_pattern")
-"""What `SHIFTED` draws as training did when it was fixed, so that it stays as hard as it was."""
 
 NUISANCE_RANGES = {"training": TRAINING, "wide": WIDE, "shifted": SHIFTED}
