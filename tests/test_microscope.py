@@ -211,13 +211,7 @@ def _again(settings: Nuisances) -> tuple[TiltSeries, Nuisances, np.random.Genera
 
 def test_withheld_low_frequencies_leave_particles_dark_and_take_their_shadows() -> None:
     density = ball((72, 80, 88), radius=6.0)
-    settings = nuisances(
-        low_frequency_restoration=0.8,
-        signal_per_noise=6.0,
-        fixed_pattern=0.0,
-        defocus_angstrom=3e4,
-        tilt_offset_degree=0.0,
-    )
+    settings = nuisances(low_frequency_restoration=0.8, signal_per_noise=6.0, fixed_pattern=0.0, defocus_angstrom=3e4)
     given, kept = (
         reconstruct_types(density, *_again(replace(settings, slow_withheld=withheld)), TOMOGRAM_TYPES)
         for withheld in (0.0, 1.0)

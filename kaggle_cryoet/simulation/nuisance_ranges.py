@@ -188,7 +188,7 @@ AS_FIXED = {
     "softness_exponent": Uniform(1.0, 2.2),
     "fixed_pattern": Uniform(0.0, 1.2),
 }
-"""What `SHIFTED` draws as training did when it was fixed, so that it stays as hard as it was."""
+"""What `SHIFTED` draws as training did when it was fixed, whatever became of training since."""
 
 SHIFTED = NuisanceRanges(
     ice_thickness_angstrom=Uniform(1500, 1800),
