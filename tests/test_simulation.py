@@ -1,6 +1,9 @@
 """Sets of simulated runs: the competition's layout, seeds, interruptions, requests that cannot be met."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
 from kaggle_cryoet.picks import Picks, read_copick
-from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.runs import TOMOGRAM_TYPES, find_runs
 from kaggle_cryoet.simulation import dataset
 from kaggle_cryoet.simulation.beads import load_bead_model, render
 from kaggle_cryoet.simulation.dataset import simulate, simulate_tomogram, simulate_tomograms
@@ -87,6 +90,28 @@ def test_same_seed_gives_the_same_bytes_and_others_differ(made: Path, tmp_path: 
         for second in range(first):
             assert np.corrcoef(volumes[first].ravel(), volumes[second].ravel())[0, 1] < 0.7  # both may see carbon
             assert np.abs(picks[first] - picks[second]).max() > 10.0
+
+
+@pytest.mark.slow
+def test_bytes_are_the_same_where_the_code_is_compiled_and_where_it_is_loaded(tmp_path: Path) -> None:
+    script = f"""
+import hashlib
+from kaggle_cryoet.simulation.dataset import simulate_tomograms
+from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
+nuisances = NUISANCE_RANGES["wide"].draw_of_set(7, 2)
+assert nuisances.slow_withheld > 0.05
+tomograms, _, _ = simulate_tomograms(
+    "run", seed=(7, 2), shape_zyx={SHAPE}, nuisances=nuisances, tomogram_types={TOMOGRAM_TYPES}
+)
+print([(name, hashlib.sha256(tomogram.data.tobytes()).hexdigest()) for name, tomogram in tomograms.items()])
+"""
+    caches = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    compiled, loaded = (
+        subprocess.run([sys.executable, "-c", script], env=caches, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert any(tmp_path.rglob("*.nbc"))
+    assert loaded == compiled
 
 
 def test_a_longer_set_begins_with_the_same_runs_and_leaves_them_alone(made: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def give_back(volume: NDArray[np.float32], slow: NDArray[np.float32], withheld: 
     _add(volume, slow, energy, np.float32(withheld), np.float32(NOISE_ENERGY), np.float32(STRUCTURE_ENERGY))
 
 
-@njit(cache=True, parallel=True, fastmath=True)
+@njit(cache=True, parallel=True)
 def _block_energy(volume, per_variance, most):  # type: ignore[no-untyped-def]
     """Mean of the squares, each no more than `most` variances, in cubes of `BLOCK` voxels; smaller ones at the ends."""
     nz, ny, nx = volume.shape
@@ -71,7 +71,7 @@ def _between(index, size):  # type: ignore[no-untyped-def]
     return low, min(low + 1, size - 1), np.float32(place - low)
 
 
-@njit(cache=True, parallel=True, fastmath=True)
+@njit(cache=True, parallel=True)
 def _add(volume, slow, energy, withheld, low, high):  # type: ignore[no-untyped-def]
     one = np.float32(1.0)
     for z in prange(volume.shape[0]):
