@@ -10,11 +10,13 @@ from kaggle_cryoet.runs import TOMOGRAM_TYPES
 from kaggle_cryoet.simulation import denoise
 from kaggle_cryoet.simulation.denoise import background_spread, compress, core, fade_border, finish
 from kaggle_cryoet.simulation.microscope import (
+    ACROSS_FALLOFF,
     RADIAL_MAXIMUM,
     RADIAL_SAMPLES,
     TiltSeries,
     contrast_transfer,
     draw_tilt_series,
+    kept_across,
     padded_spectrum,
     ramp,
     record,
@@ -39,7 +41,7 @@ def ball(shape: tuple[int, int, int] = SHAPE, radius: float = 4.0) -> np.ndarray
 
 
 def plain_series(angles_degree: np.ndarray, **changes: object) -> TiltSeries:
-    """Perfect transfer, no shift, the exact ramp."""
+    """Perfect transfer, no shift, the exact ramp, without a cutoff."""
     count = len(angles_degree)
     step = float(np.radians(np.diff(angles_degree).mean())) if count > 1 else 0.05
     values: dict[str, object] = {
@@ -49,6 +51,7 @@ def plain_series(angles_degree: np.ndarray, **changes: object) -> TiltSeries:
         "shift_voxels": np.zeros((count, 2)),
         "step_radian": step,
         "ramp_limit_per_voxel": 100.0,
+        "across_cutoff_per_voxel": 100.0,
         "voxel_angstrom": VOXEL,
     }
     return TiltSeries(**(values | changes))  # type: ignore[arg-type]
@@ -64,6 +67,11 @@ def unweighted_series(**changes: object) -> TiltSeries:
 
 def weight_of_all(depth: int) -> float:
     return LOW_LIMIT * 0.05 * depth  # limit over the frequency at which planes so many radians apart part
+
+
+def between_pixels() -> np.ndarray:
+    """`(x,)` share of amplitudes across the tilt axis that is left by linear interpolation."""
+    return np.sinc(np.arange(SHAPE[2] // 2 + 1) / SHAPE[2]) ** 2
 
 
 def angle_of_spectrum(spectrum: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +134,8 @@ def test_untilted_image_is_the_projection_of_the_density() -> None:
     density = ball()
     recording = record(density, unweighted_series(), nuisances(signal_per_noise=0.3), np.random.default_rng(0))
     image = np.fft.irfft2(recording.signal[0], s=SHAPE[1:]) / weight_of_all(recording.depth)
-    np.testing.assert_allclose(image, -density.sum(axis=0), atol=1e-4)
+    projection = np.fft.rfft2(density.sum(axis=0)) * between_pixels()
+    np.testing.assert_allclose(image, -np.fft.irfft2(projection, s=SHAPE[1:]), atol=1e-4)
     assert not recording.signal[1:].any()
 
 
@@ -162,6 +171,34 @@ def test_noise_across_the_tilt_axis_follows_the_ramp() -> None:
     np.testing.assert_allclose(share[planes], expected[planes], rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("frequency", "cutoff", "share"),
+    [
+        (0.0, 0.35, 1.0),
+        (0.25, 0.35, 8 / np.pi**2),
+        (-0.25, 0.35, 8 / np.pi**2),
+        (0.5, 0.5, 4 / np.pi**2),
+        (0.5, 0.4, 4 / np.pi**2 * np.exp(-2)),
+    ],
+)
+def test_across_the_tilt_axis_high_frequencies_are_lost(frequency: float, cutoff: float, share: float) -> None:
+    assert kept_across(frequency, cutoff) == pytest.approx(share)
+
+
+def test_noise_is_lost_across_the_tilt_axis_and_not_along_it() -> None:
+    def noise(cutoff: float) -> np.ndarray:
+        series = unweighted_series(across_cutoff_per_voxel=cutoff)
+        return np.abs(record(ball(), series, nuisances(fixed_pattern=0.0), np.random.default_rng(0)).noise[0])
+
+    whole, cut = noise(100.0), noise(0.2)
+    across = np.arange(SHAPE[2] // 2 + 1) / SHAPE[2]
+    expected = np.exp(-0.5 * ((across - 0.2).clip(0) / ACROSS_FALLOFF) ** 2)
+    np.testing.assert_allclose(cut / whole, np.broadcast_to(expected, whole.shape), rtol=1e-3)
+    along = np.abs(np.fft.fftfreq(SHAPE[1]))[:, None]
+    slow, fast = whole[(along < 0.25) & (across < 0.1)], whole[(along > 0.35) & (across < 0.1)]
+    assert np.mean(fast**2) == pytest.approx(np.mean(slow**2), rel=0.4)
+
+
 def test_shifted_images_shift_the_recorded_density() -> None:
     shift = np.tile([3.0, -2.0], (1, 1))
     density = ball()
@@ -183,7 +220,7 @@ def test_transfer_acts_on_the_frequency_within_each_image() -> None:
     signal = signal[0] / weight_of_all(len(signal))
     whole = padded_spectrum(density)[0]
     frequency = np.hypot(np.fft.fftfreq(SHAPE[1])[:, None], np.arange(SHAPE[2] // 2 + 1)[None] / SHAPE[2])
-    np.testing.assert_allclose(signal, -whole * frequency, atol=1e-3)
+    np.testing.assert_allclose(signal, -whole * frequency * between_pixels(), atol=1e-3)
 
 
 def test_particles_are_dark_in_every_reconstruction_and_all_have_the_shape_of_the_density() -> None:

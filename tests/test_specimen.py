@@ -236,6 +236,15 @@ def test_a_tomogram_of_a_set_depends_on_its_seed_and_number_alone() -> None:
     assert ranges.draw_of_set(5, 13) != ranges.draw_of_set(6, 13)
 
 
+def test_no_nuisance_of_a_set_follows_another() -> None:
+    ranges = NuisanceRanges()
+    drawn = [ranges.draw_of_set(5, number) for number in range(400)]
+    values = [[float(getattr(nuisances, item.name)) for nuisances in drawn] for item in fields(ranges)]
+    between = np.corrcoef(values) - np.eye(len(values))
+    assert np.abs(between).max() < 0.2
+    assert np.std(between) == pytest.approx(1 / np.sqrt(400), rel=0.3)
+
+
 def test_difficulty_moves_draws_within_their_ranges_as_its_formula_says() -> None:
     ranges = NuisanceRanges()
     sets = {

@@ -38,6 +38,9 @@ def give_back(volume: NDArray[np.float32], slow: NDArray[np.float32], withheld: 
     """
     import scipy.ndimage
 
+    if not withheld:
+        volume += slow
+        return
     per_variance = np.float32(1.0 / background_spread(volume) ** 2)
     energy = _block_energy(volume, per_variance, np.float32(MOST_ENERGY))
     scipy.ndimage.gaussian_filter(energy, REACH_VOXELS / BLOCK, output=energy, truncate=3.0)

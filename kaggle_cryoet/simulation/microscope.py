@@ -25,6 +25,8 @@ RADIAL_MAXIMUM = 0.9
 """In cycles per voxel; the corner of a cubic grid is at sqrt(3) / 2."""
 PATTERN_FREQUENCY = 0.04
 """Width of the spectrum of slow background changes, in cycles per voxel."""
+ACROSS_FALLOFF = 0.05
+"""Standard deviation, in cycles per voxel, of the fall beyond the cutoff of the filter across the tilt axis."""
 SIGNAL_UNIT = 0.3
 """Density in kDa per voxel of 10 Å that is as strong as the noise; calibrated to real slices (docs/simulation.md)."""
 
@@ -60,6 +62,9 @@ class TiltSeries:
     ramp_limit_per_voxel: float
     """Frequency, in cycles per voxel, about which the ramp that weights the back-projection levels off; the
     exact ramp is that of a limit far above 1. See `ramp`."""
+    across_cutoff_per_voxel: float
+    """Frequency across the tilt axis, in cycles per voxel, at which the filter of the back-projection begins to fall.
+    See `kept_across`."""
     voxel_angstrom: float
     """Of the volume that the transfer is meant for."""
 
@@ -91,6 +96,7 @@ def draw_tilt_series(nuisances: Nuisances, voxel_angstrom: float, rng: np.random
         shift_voxels=rng.normal(0, nuisances.alignment_error_angstrom / voxel_angstrom, (len(angle), 2)),
         step_radian=float(np.radians(nuisances.tilt_step_degree)),
         ramp_limit_per_voxel=nuisances.ramp_limit_per_voxel,
+        across_cutoff_per_voxel=nuisances.across_cutoff_per_voxel,
         voxel_angstrom=voxel_angstrom,
     )
 
@@ -124,6 +130,19 @@ def ramp(frequency: float, limit: float) -> float:
     return frequency * (1.0 - math.exp(-limit / frequency))
 
 
+@njit(cache=True)
+def kept_across(frequency: float, cutoff: float) -> float:
+    """Share of an amplitude at a frequency across the tilt axis that back-projection keeps, along the axis all of it.
+
+    It draws a line between pixels of an image where a ray meets none, which costs sinc². And the filter with the ramp,
+    which runs across the axis only, falls as a Gaussian from a cutoff on, as IMOD's does (Kremer, Mastronarde and
+    McIntosh, J. Struct. Biol. 116, 1996; `RADIAL` of its program `tilt`).
+    """
+    angle = math.pi * frequency
+    between = 1.0 if angle == 0.0 else (math.sin(angle) / angle) ** 2
+    return between * math.exp(-0.5 * (max(abs(frequency) - cutoff, 0.0) / ACROSS_FALLOFF) ** 2)
+
+
 @njit(cache=True, parallel=True, fastmath=True)
 def _apply_series(  # type: ignore[no-untyped-def]
     spectrum,
@@ -137,6 +156,7 @@ def _apply_series(  # type: ignore[no-untyped-def]
     shift,
     step,
     ramp_limit,
+    across_cutoff,
     radial_maximum,
     pattern,
 ):
@@ -155,7 +175,8 @@ def _apply_series(  # type: ignore[no-untyped-def]
                 distance = abs(kz * np.cos(angle[t]) - kx * np.sin(angle[t])) * depth
                 if distance < 1.0:
                     touched[count] = t
-                    plane_weight[count] = 1.0 - distance
+                    u = kx * np.cos(angle[t]) + kz * np.sin(angle[t])
+                    plane_weight[count] = (1.0 - distance) * kept_across(u, across_cutoff)
                     count += 1
             per_frequency = step * depth  # distance of neighbouring planes, in their thickness
             lowest = 1.0 / (tilts * per_frequency)  # below it all planes overlap
@@ -225,6 +246,7 @@ def record(
         series.shift_voxels,
         series.step_radian,
         series.ramp_limit_per_voxel,
+        series.across_cutoff_per_voxel,
         RADIAL_MAXIMUM,
         nuisances.fixed_pattern,
     )

@@ -4,6 +4,7 @@
 goes further; `SHIFTED` lies outside both in what makes it harder, but for one, and is meant for testing only.
 """
 
+import zlib
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -28,6 +29,7 @@ HARDER = {
     "alignment_error_angstrom": 1,
     "tilt_range_degree": -1,
     "dropped_tilts": 1,
+    "across_cutoff_per_voxel": -1,
     "signal_per_noise": -1,
     "raw_noise": 1,
     "wedge_filled": -1,
@@ -98,22 +100,23 @@ class NuisanceRanges:
     tilt_range_degree: Uniform = Uniform(41, 50)
     tilt_offset_degree: Uniform = Uniform(-3, 3)
     tilt_step_degree: Uniform = Uniform(2.8, 3.2)
-    ramp_limit_per_voxel: Uniform = Uniform(0.08, 0.5, log=True)
+    ramp_limit_per_voxel: Uniform = Uniform(0.1, 0.7, log=True)
+    across_cutoff_per_voxel: Uniform = Uniform(0.26, 0.45)
     tilt_weight_degree: Uniform = Uniform(24, 60)
     dropped_tilts: Uniform = Uniform(0, 0.1)
     signal_per_noise: Uniform = Uniform(1.5, 8.0, log=True)
     raw_noise: Uniform = Uniform(1.5, 4.0)
     wedge_filled: Uniform = Uniform(0.3, 0.9)
     leakage: Uniform = Uniform(0.04, 0.14)
-    softness_per_voxel: Uniform = Uniform(0.17, 0.5, log=True)
+    softness_per_voxel: Uniform = Uniform(0.17, 0.6, log=True)
     softness_exponent: Uniform = Uniform(0.8, 2.0)
-    cutoff_per_voxel: Uniform = Uniform(0.3, 0.5)
+    cutoff_per_voxel: Uniform = Uniform(0.36, 0.6)
     cutoff_exponent: Uniform = Uniform(5, 10)
     coring: Uniform = Uniform(0.15, 0.7)
     bright_loss: Uniform = Uniform(0.0, 0.2)
     bright_suppression: Uniform = Uniform(0.4, 1.0)
     dark_exponent: Uniform = Uniform(0.5, 0.9)
-    fixed_pattern: Uniform = Uniform(0.0, 2.5)
+    fixed_pattern: Uniform = Uniform(0.0, 3.0)
     uncovered_border: Chance = Chance(0.4)
     background_spread: Uniform = Uniform(3.5e-6, 5.2e-6)
 
@@ -136,23 +139,29 @@ class NuisanceRanges:
             From -1 to 1. The ranges stay; within them, the share of draws of a nuisance in `HARDER` that are easier
             than a share x of its range is 1 - (1 - x)^(1 / 4^difficulty), which is x at 0.
         """
-        block, place = divmod(number, STRATA)
-        rng = np.random.default_rng((seed, block, STRATA))
-        stratum = rng.permuted(np.tile(np.arange(STRATA), (len(fields(self)), 1)), axis=1)  # (nuisance, place)
-        share = (stratum[:, place] + rng.random(stratum.shape)[:, place]) / STRATA
-        if difficulty:
-            exponent = 4**difficulty
-            for index, item in enumerate(fields(self)):
-                if HARDER.get(item.name) == 1:
-                    share[index] = 1 - (1 - share[index]) ** exponent
-                elif HARDER.get(item.name) == -1:
-                    share[index] **= exponent
+        share = np.array([_stratified(seed, number, item.name) for item in fields(self)])
+        exponent = 4**difficulty
+        for index, item in enumerate(fields(self)):
+            if HARDER.get(item.name) == 1:
+                share[index] = 1 - (1 - share[index]) ** exponent
+            elif HARDER.get(item.name) == -1:
+                share[index] **= exponent
         return self._at(share)
 
     def _at(self, share: NDArray[np.float64]) -> Nuisances:
         """The nuisances at `(n,)` shares, field by field in their order."""
         values = zip(fields(self), share.tolist(), strict=True)
         return Nuisances(**{item.name: getattr(self, item.name).at(value) for item, value in values})
+
+
+def _stratified(seed: int, number: int, name: str) -> float:
+    """Share of the range of the nuisance of a name that lies below the value of tomogram `number` of a set.
+
+    Each name has chance of its own, so that another nuisance leaves what is drawn of the others as it is.
+    """
+    block, place = divmod(number, STRATA)
+    rng = np.random.default_rng((seed, block, zlib.crc32(name.encode())))
+    return float((rng.permutation(STRATA)[place] + rng.random(STRATA)[place]) / STRATA)
 
 
 TRAINING = NuisanceRanges()
@@ -167,23 +176,25 @@ WIDE = NuisanceRanges(
     low_frequency_restoration=Uniform(0.0, 1.0),
     envelope_angstrom_squared=Uniform(0, 600),
     alignment_error_angstrom=Uniform(0, 9),
-    ramp_limit_per_voxel=Uniform(0.05, 0.5, log=True),
+    ramp_limit_per_voxel=Uniform(0.05, 1.0, log=True),
+    across_cutoff_per_voxel=Uniform(0.2, 0.5),
     signal_per_noise=Uniform(1.4, 9.0, log=True),
     leakage=Uniform(0.02, 0.2),
     softness_per_voxel=Uniform(0.17, 0.8),
     softness_exponent=Uniform(0.8, 2.5),
-    cutoff_per_voxel=Uniform(0.28, 0.6),
+    cutoff_per_voxel=Uniform(0.28, 0.7),
     cutoff_exponent=Uniform(3, 12),
     coring=Uniform(0.0, 0.8),
     bright_loss=Uniform(0.0, 0.3),
     bright_suppression=Uniform(0.0, 1.0),
     dark_exponent=Uniform(0.4, 1.0),
-    fixed_pattern=Uniform(0.0, 3.0),
+    fixed_pattern=Uniform(0.0, 3.5),
 )
 """Further to all sides than real slices give reason to, for networks that are to generalise. Where `SHIFTED` begins, it
 ends."""
 
 AS_FIXED = {
+    "ramp_limit_per_voxel": Uniform(0.08, 0.5, log=True),
     "slow_withheld": Uniform(0.0, 0.0),
     "softness_exponent": Uniform(1.0, 2.2),
     "fixed_pattern": Uniform(0.0, 1.2),

@@ -72,6 +72,9 @@ class Nuisances:
     ramp_limit_per_voxel: float
     """Spatial frequency about which the ramp that weights the back-projection levels off, as after a few iterations of
     SIRT, in cycles per voxel."""
+    across_cutoff_per_voxel: float
+    """Spatial frequency across the tilt axis at which the filter of the back-projection begins to fall, in cycles per
+    voxel; along the axis it does not."""
     tilt_weight_degree: float
     """Gaussian width of the weights of tilt images over their angle, in the reconstruction."""
     dropped_tilts: float
