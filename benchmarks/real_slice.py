@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.look import LookSettings, detect_in_image
+from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report.slice_count import count_detections
@@ -28,19 +29,31 @@ TIMES_SHOWN = (1, 2, 4)
 LEAST_CONFIDENCE = 0.001
 
 
-def hits(image: NDArray[np.float64], picks: Picks, z_angstrom: float, weights: Path) -> tuple[NDArray[np.int64], int]:
-    """How many of the particles that a slice shows are hit, for each of `TIMES_SHOWN`, and how many it shows."""
+def hits(
+    image: NDArray[np.float64], picks: Picks, z_angstrom: float, weights: Path
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`(times, label)` particles of a slice that are hit, for each of `TIMES_SHOWN`, and `(label,)` that it shows."""
     settings = LookSettings(tone="dark", least_confidence=LEAST_CONFIDENCE)
     found, _ = detect_in_image(image.astype(np.float32), weights, settings)
     order = np.argsort(-np.asarray(found.score))
-    number = len(is_hit(found, picks, z_angstrom))
-    surest = [found.select(order[: times * number]) for times in TIMES_SHOWN]
-    return np.array([is_hit(some, picks, z_angstrom).sum() for some in surest]), number
+    _, shown = _hit_and_shown(found, picks, z_angstrom)
+    surest = [found.select(order[: times * shown.sum()]) for times in TIMES_SHOWN]
+    return np.array([_hit_and_shown(some, picks, z_angstrom)[0] for some in surest]), shown
 
 
-def is_hit(found: Picks, picks: Picks, z_angstrom: float) -> NDArray[np.bool_]:
-    """Whether each particle that the slice shows is hit."""
-    return np.asarray(count_detections(found, picks, z_angstrom=z_angstrom).shown_is_hit)
+def at_numbers(shown: NDArray[np.int64], hit_elsewhere: NDArray[np.int64], shown_elsewhere: NDArray[np.int64]) -> float:
+    """Hits in a slice that shows so many particles of each type, were each type hit as often as elsewhere."""
+    share = hit_elsewhere / np.maximum(shown_elsewhere, 1)
+    return float((shown * share).sum())
+
+
+def _hit_and_shown(found: Picks, picks: Picks, z_angstrom: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`(label,)` particles that the slice shows and that are hit, and all that it shows."""
+    count = count_detections(found, picks, z_angstrom=z_angstrom)
+    assert count.shown is not None
+    labels = count.shown.label
+    hit = np.bincount(labels[count.shown_is_hit], minlength=len(PARTICLES))
+    return hit, np.bincount(labels, minlength=len(PARTICLES))
 
 
 @click.command()
@@ -71,12 +84,22 @@ def main(real_dir: Path, weights: Path, setting: str, runs: int, seed: int, deno
     heads = " | ".join(f"hit by {times} detections for each" for times in TIMES_SHOWN)
     click.echo(f"| slice | shown | {heads} |\n|---|---|{'---|' * len(TIMES_SHOWN)}")
     for title, (hit, shown) in zip(["real", *(f"simulated, {number}" for number in range(runs))], counts, strict=True):
-        click.echo(f"| {title} | {shown} | {' | '.join(map(str, hit))} |")
-    all_hit = sum((hit for hit, _ in counts[1:]), np.zeros(len(TIMES_SHOWN), dtype=np.int64))
-    all_shown = sum(shown for _, shown in counts[1:])
-    if runs:
-        shares = " | ".join(f"{hit / all_shown:.2f}" for hit in all_hit)
-        click.echo(f"| simulated, share | {all_shown} | {shares} |")
+        click.echo(f"| {title} | {shown.sum()} | {' | '.join(map(str, hit.sum(axis=1)))} |")
+    if not runs:
+        return
+    (real_hit, real_shown), simulated = counts[0], counts[1:]
+    all_hit = np.sum([hit for hit, _ in simulated], axis=0)
+    all_shown = np.sum([shown for _, shown in simulated], axis=0)
+    shares = " | ".join(f"{hit.sum() / all_shown.sum():.2f}" for hit in all_hit)
+    click.echo(f"| simulated, share | {all_shown.sum()} | {shares} |")
+    expected = " | ".join(f"{at_numbers(real_shown, hit, all_shown):.1f}" for hit in all_hit)
+    click.echo(f"| simulated, with as many of each type as the real one | {real_shown.sum()} | {expected} |")
+    click.echo(
+        "\n| by as many detections as shown | real: shown | hit | simulated: shown | hit |\n|---|---|---|---|---|"
+    )
+    for label, particle in enumerate(PARTICLES):
+        numbers = (real_shown[label], real_hit[0, label], all_shown[label], all_hit[0, label])
+        click.echo(f"| {particle.name} | {' | '.join(map(str, numbers))} |")
 
 
 if __name__ == "__main__":

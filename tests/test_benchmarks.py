@@ -367,14 +367,21 @@ def test_figures_of_a_table_are_those_of_its_sections_and_missing_ones_are_nan()
 
 
 def test_the_surest_detections_are_counted_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two apo-ferritins are shown; of five detections the second surest hits one, the least sure the other."""
-    place = np.array([[0.0, 500, 500], [0, 900, 900], [0, 100, 100], [0, 105, 100], [0, 300, 300]])
+    """Two apo-ferritins and a ribosome are shown; of six detections the second and fourth surest hit one of each."""
+    place = np.array([[0.0, 500, 500], [0, 900, 900], [0, 100, 100], [0, 105, 100], [0, 300, 300], [0, 700, 100]])
     found = Picks(
-        position_zyx_angstrom=place, label=np.zeros(5, dtype=np.int64), score=np.array([0.9, 0.2, 0.8, 0.3, 0.1])
+        position_zyx_angstrom=place,
+        label=np.array([0, 0, 0, 0, 0, 3]),
+        score=np.array([0.9, 0.2, 0.8, 0.4, 0.1, 0.3]),
     )
-    monkeypatch.setattr(real_slice, "detect_in_image", lambda *_: (found, np.full(5, 60.0)))
-    truth = np.array([[980.0, 100, 100], [980, 300, 300], [500, 900, 900]])
-    shown = Picks(position_zyx_angstrom=truth, label=np.zeros(3, dtype=np.int64))
-    counts, number = real_slice.hits(np.zeros((4, 4)), shown, 980.0, Path("weights"))
-    assert number == 2
-    assert counts.tolist() == [1, 1, 2]
+    monkeypatch.setattr(real_slice, "detect_in_image", lambda *_: (found, np.full(6, 60.0)))
+    truth = np.array([[980.0, 100, 100], [980, 300, 300], [500, 900, 900], [980, 700, 100]])
+    shown = Picks(position_zyx_angstrom=truth, label=np.array([0, 0, 0, 3]))
+    hit, numbers = real_slice.hits(np.zeros((4, 4)), shown, 980.0, Path("weights"))
+    assert numbers.tolist() == [2, 0, 0, 1, 0, 0]
+    assert hit.tolist() == [[1, 0, 0, 0, 0, 0], [2, 0, 0, 1, 0, 0], [2, 0, 0, 1, 0, 0]]
+
+
+def test_hits_are_expected_for_the_numbers_that_another_slice_shows() -> None:
+    shown, hit_elsewhere, shown_elsewhere = np.array([4, 10, 3]), np.array([6, 1, 0]), np.array([8, 10, 0])
+    assert real_slice.at_numbers(shown, hit_elsewhere, shown_elsewhere) == pytest.approx(4 * 0.75 + 10 * 0.1)
