@@ -23,7 +23,8 @@ def main() -> None:
 @click.option("--seed", type=int, required=True)
 def simulate(folder: Path, runs: int, shape: tuple[int, int, int], seed: int) -> None:
     """Simulate labelled runs into FOLDER; the seconds of each, without writing it."""
-    from kaggle_cryoet.simulation.dataset import run_name, simulate_tomogram, write_run
+    from kaggle_cryoet.simulation.dataset import run_name, simulate_tomogram
+    from kaggle_cryoet.simulation.run_folder import write_run
 
     seconds = []
     for number in range(runs):

@@ -16,7 +16,7 @@ from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
 from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.runs import TOMOGRAM_TYPES, find_runs
-from kaggle_cryoet.simulation import dataset
+from kaggle_cryoet.simulation import run_folder
 from kaggle_cryoet.simulation.beads import load_bead_model, render
 from kaggle_cryoet.simulation.dataset import simulate, simulate_tomogram, simulate_tomograms
 from kaggle_cryoet.simulation.denoise import background_spread
@@ -130,7 +130,7 @@ def _paths(directory: Path) -> dict[str, Path]:
 def test_interruption_leaves_whole_runs_only_and_the_same_call_completes_the_set(
     interrupted: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine: Callable[..., None] = getattr(dataset, interrupted)
+    genuine: Callable[..., None] = getattr(run_folder, interrupted)
     calls = []
 
     def break_second(*arguments: object) -> None:
@@ -139,7 +139,7 @@ def test_interruption_leaves_whole_runs_only_and_the_same_call_completes_the_set
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(dataset, interrupted, break_second)
+    monkeypatch.setattr(run_folder, interrupted, break_second)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path)
     assert [run.name for run in find_runs(tmp_path)] == ["SIM_7_0"]

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.spectrum import SHELLS
 from kaggle_cryoet.runs import find_runs
-from kaggle_cryoet.simulation.dataset import write_run
+from kaggle_cryoet.simulation.run_folder import write_run
 from kaggle_cryoet.training import stream as streaming
 from kaggle_cryoet.training.crops import CropDataset, CropSettings, EpochSampler
 from kaggle_cryoet.training.stream import FIRST_SEED, LeadStream, Stream, StreamedCrops, StreamSettings

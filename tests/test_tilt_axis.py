@@ -14,7 +14,8 @@ from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picking.tilt_axis import EMPTY, LEAST_CONTRAST, facing_y, tilt_axis_of, wedge_power
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation.calibration_slices import CROP_FILE
-from kaggle_cryoet.simulation.dataset import simulate_tomograms, write_run
+from kaggle_cryoet.simulation.dataset import simulate_tomograms
+from kaggle_cryoet.simulation.run_folder import write_run
 from kaggle_cryoet.submission import write_submission
 from kaggle_cryoet.tomogram import Tomogram
 from kaggle_cryoet.training.hard_negatives import with_hard_places

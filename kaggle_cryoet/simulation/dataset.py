@@ -1,8 +1,6 @@
-"""Labelled runs in the competition's layout, made one by one from a seed."""
+"""Labelled runs, made one by one from a seed."""
 
 import hashlib
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,21 +10,20 @@ import numpy as np
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.particles import PARTICLE_NAMES
-from kaggle_cryoet.picks import Picks, write_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation.beads import BeadModel
 from kaggle_cryoet.simulation.denoise import finish
 from kaggle_cryoet.simulation.microscope import draw_tilt_series
-from kaggle_cryoet.simulation.network_denoising import NetworkDenoising, check_denoiser, draw_denoising
+from kaggle_cryoet.simulation.network_denoising import NetworkDenoising, check_denoiser, denoising_of, draw_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.reconstruction import check_types, reconstruct_types
+from kaggle_cryoet.simulation.run_folder import finished_runs, write_run
 from kaggle_cryoet.simulation.specimen import draw_specimen
-from kaggle_cryoet.tomogram import Tomogram, write_tomogram
+from kaggle_cryoet.tomogram import Tomogram
 
 LEAST_EDGE_VOXELS = 32
 """The largest particles are 27 voxels across."""
-_PARTS = ("static", "overlay", "provenance")
-_UNFINISHED = ".unfinished"
 
 
 def simulate_tomogram(
@@ -113,9 +110,10 @@ def simulate_tomograms(
     finish_seed = int(rng.integers(2**63))
     tomograms = {}
     for tomogram_type in tomogram_types:
+        by_network = denoising_of(tomogram_type, denoising)
         volume = finish(
             volumes.pop(tomogram_type),
-            nuisances if denoising is None or tomogram_type != "denoised" else denoising.adapted(nuisances),
+            nuisances if by_network is None else by_network.adapted(nuisances),
             np.random.default_rng(finish_seed),
             tomogram_type=tomogram_type,
         )
@@ -219,7 +217,7 @@ def simulate(
         "tomogram_types": list(tomogram_types),
         "denoiser": denoiser,
     }
-    finished = _finished_runs(output, names, request)
+    finished = finished_runs(output, names, request)
     for number in tqdm(range(runs), desc="simulating", unit="tomogram", disable=not progress):
         if names[number] in finished:
             continue
@@ -239,58 +237,6 @@ def simulate(
         provenance["denoising"] = None if denoising is None else asdict(denoising)
         write_run(output, names[number], tomograms, true_picks, provenance)
     return names
-
-
-def write_run(
-    output: Path, name: str, tomograms: Mapping[str, Tomogram], picks: Picks, provenance: Mapping[str, object]
-) -> None:
-    """Write a run beside its place, then move it there: provenance, picks and, last, its tomograms."""
-    unfinished = output / _UNFINISHED
-    shutil.rmtree(unfinished, ignore_errors=True)
-    spacing = unfinished / "static" / name / "VoxelSpacing10.000"
-    try:
-        spacing.mkdir(parents=True)
-        for tomogram_type, tomogram in tomograms.items():
-            write_tomogram(spacing / f"{tomogram_type}.zarr", tomogram)
-        write_copick(unfinished / "overlay" / name / "Picks", picks, name)
-        (unfinished / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf8")
-        overlay = output / "overlay" / "ExperimentRuns" / name
-        shutil.rmtree(overlay, ignore_errors=True)  # of a run that was interrupted here
-        for directory in (output / "provenance", overlay.parent, output / "static" / "ExperimentRuns"):
-            directory.mkdir(parents=True, exist_ok=True)
-        (unfinished / "provenance.json").replace(output / "provenance" / f"{name}.json")
-        (unfinished / "overlay" / name).rename(overlay)
-        spacing.parent.rename(output / "static" / "ExperimentRuns" / name)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _finished_runs(output: Path, names: Sequence[str], request: Mapping[str, object]) -> set[str]:
-    """Runs of this very request that are there already; anything else in the directory is an error."""
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file; expected a directory to write runs into")
-    if not output.exists():
-        return set()
-    strangers = {entry.name for entry in output.iterdir()} - {*_PARTS, _UNFINISHED}
-    runs = output / "static" / "ExperimentRuns"
-    present = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
-    strangers |= {name for name in present - set(names) if not (output / "provenance" / f"{name}.json").is_file()}
-    if strangers:
-        raise InputError(f"{output} is not empty and holds something else: {', '.join(sorted(strangers)[:3])}")
-    for name in sorted(present):
-        if _request_of(output / "provenance" / f"{name}.json") != request:
-            raise InputError(f"{output} holds run {name} of another request; choose an empty directory")
-    return present
-
-
-def _request_of(provenance: Path) -> object:
-    """The request that a run was made from; None if it cannot be read."""
-    try:
-        return json.loads(provenance.read_text(encoding="utf8"))["request"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _digest_of_picks(picks: Picks) -> str:

@@ -80,6 +80,11 @@ def draw_denoising(denoiser: str, seed: int, number: int) -> NetworkDenoising | 
     return draw_network_denoising(np.random.default_rng((seed, number, 2)))
 
 
+def denoising_of(tomogram_type: str, denoising: NetworkDenoising | None) -> NetworkDenoising | None:
+    """How a network denoises a reconstruction of a type: `denoised` as is said, all others by filters."""
+    return denoising if tomogram_type == "denoised" else None
+
+
 def check_denoiser(denoiser: str) -> None:
     """Raise an `InputError` unless it is one of `DENOISERS`."""
     if denoiser not in DENOISERS:

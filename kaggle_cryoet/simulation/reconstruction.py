@@ -22,7 +22,7 @@ from kaggle_cryoet.simulation.microscope import (
     ramp,
     record,
 )
-from kaggle_cryoet.simulation.network_denoising import NetworkDenoising, denoise_by_network
+from kaggle_cryoet.simulation.network_denoising import NetworkDenoising, denoise_by_network, denoising_of
 from kaggle_cryoet.simulation.nuisances import Nuisances
 
 DECONVOLUTION_FALLOFF_ANGSTROM = 100.0
@@ -53,7 +53,7 @@ def reconstruct_types(
     check_types(tomogram_types)
     recording = record(density, series, nuisances, rng)
     return {
-        name: _reconstruct(recording, density, series, nuisances, name, denoising if name == "denoised" else None)
+        name: _reconstruct(recording, density, series, nuisances, name, denoising_of(name, denoising))
         for name in tomogram_types
     }
 
