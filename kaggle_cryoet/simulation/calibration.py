@@ -18,6 +18,8 @@ from kaggle_cryoet.simulation.network_denoising import check_denoiser, draw_deno
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.population import HABITS
 
+MOST_SPREADS = 3.0
+"""A figure that is further from the real one counts as being so many spreads of the simulated ones away."""
 Figures = dict[str, dict[str, float]]
 """Values by section and name."""
 
@@ -174,7 +176,7 @@ def calibrate(
 ) -> list[Path]:
     """Write the table `calibration.md` and the pictures of `draw_pictures`, into a folder that is made first.
 
-    Of the simulated tomograms the pictures show the one whose intensities are most like those of the real slices.
+    Of the simulated tomograms the pictures show the one that is likest to the real slices.
 
     Parameters
     ----------
@@ -215,14 +217,19 @@ def calibrate(
     directory.mkdir(parents=True, exist_ok=True)  # before minutes of work
     slices, simulations = simulated(real, range(tomograms), seed=seed, shape_zyx=shape_zyx, denoiser=denoiser)
     figures = real_figures(real, picks)
-    likest = int(np.argmin([_difference(figures, found) for found in simulations]))
-    written = draw_pictures(real, slices[likest], directory)
+    written = draw_pictures(real, slices[likest(figures, simulations)], directory)
     written.append(directory / "calibration.md")
     written[-1].write_text(table(figures, simulations) + "\n", encoding="utf8")
     return written
 
 
-def _difference(real: Figures, other: Figures) -> float:
-    """Mean absolute difference of the intensity figures."""
-    sections = [section for section in real if "intensities in spreads" in section]
-    return float(np.mean([abs(real[name][key] - other[name][key]) for name in sections for key in real[name]]))
+def likest(real: Figures, simulations: Sequence[Figures]) -> int:
+    """Which of the simulated tomograms is nearest to the real one: the mean over all figures, in their spreads."""
+    distances: list[NDArray[np.float64]] = []
+    for section, values in real.items():
+        for name, value in values.items():
+            found = np.array([next(iter(simulated_values([one], section, name)), np.nan) for one in simulations])
+            spread = np.nanstd(found) if np.isfinite(found).any() else 0.0
+            if spread > 0:
+                distances.append(np.abs(found - value).clip(max=MOST_SPREADS * spread) / spread)
+    return int(np.nanargmin(np.nanmean(distances, axis=0))) if distances else 0
