@@ -12,7 +12,7 @@ from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.simulation import slice_statistics as statistics
-from kaggle_cryoet.simulation.calibration import calibrate, figures_of_picks, likest, table
+from kaggle_cryoet.simulation.calibration import calibrate, figures_of_picks, most_alike, table
 from kaggle_cryoet.simulation.calibration_pictures import grey, montage
 from kaggle_cryoet.simulation.calibration_slices import SLICE_Z, read_real
 
@@ -192,14 +192,14 @@ def test_calibration_writes_the_table_and_the_pictures(real_directory: Path, tmp
     assert np.asarray(Image.open(tmp_path / "out" / "simulated_field.png")).shape == (100, 110)
 
 
-def test_the_likest_tomogram_is_near_in_most_figures_and_not_in_one_alone() -> None:
+def test_the_most_similar_tomogram_is_near_in_most_figures_and_not_in_one_alone() -> None:
     real = {"a": {"x": 1.0, "y": 2.0, "z": 0.5}, "b": {"w": 3.0}}
     near = {"a": {"x": 1.1, "y": 2.1, "z": 0.6}, "b": {"w": 9.0}}
     far = {"a": {"x": 9.0, "y": 1.0, "z": 0.9}, "b": {"w": 3.0}}
     few = {"a": {"x": 5.0}}
-    assert likest(real, [far, near, few]) == 1
-    assert likest(real, [far, real, near]) == 1
-    assert likest(real, [near]) == 0
+    assert most_alike(real, [far, near, few]) == 1
+    assert most_alike(real, [far, real, near]) == 1
+    assert most_alike(real, [near]) == 0
 
 
 def test_picks_of_other_tomograms_alone_are_refused(real_directory: Path) -> None:

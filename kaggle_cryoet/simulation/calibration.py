@@ -176,7 +176,7 @@ def calibrate(
 ) -> list[Path]:
     """Write the table `calibration.md` and the pictures of `draw_pictures`, into a folder that is made first.
 
-    Of the simulated tomograms the pictures show the one that is likest to the real slices.
+    Of the simulated tomograms the pictures show the one that is most like the real slices.
 
     Parameters
     ----------
@@ -217,13 +217,13 @@ def calibrate(
     directory.mkdir(parents=True, exist_ok=True)  # before minutes of work
     slices, simulations = simulated(real, range(tomograms), seed=seed, shape_zyx=shape_zyx, denoiser=denoiser)
     figures = real_figures(real, picks)
-    written = draw_pictures(real, slices[likest(figures, simulations)], directory)
+    written = draw_pictures(real, slices[most_alike(figures, simulations)], directory)
     written.append(directory / "calibration.md")
     written[-1].write_text(table(figures, simulations) + "\n", encoding="utf8")
     return written
 
 
-def likest(real: Figures, simulations: Sequence[Figures]) -> int:
+def most_alike(real: Figures, simulations: Sequence[Figures]) -> int:
     """Which of the simulated tomograms is nearest to the real one: the mean over all figures, in their spreads."""
     distances: list[NDArray[np.float64]] = []
     for section, values in real.items():
