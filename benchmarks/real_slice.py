@@ -42,7 +42,7 @@ def hits(
 
 
 def at_numbers(shown: NDArray[np.int64], hit_elsewhere: NDArray[np.int64], shown_elsewhere: NDArray[np.int64]) -> float:
-    """Hits in a slice that shows so many of each type, were each hit as often as elsewhere; never, if not shown there."""
+    """Hits in a slice that shows so many of each type, were each hit as often as elsewhere, or never if not there."""
     share = hit_elsewhere / np.maximum(shown_elsewhere, 1)
     return float((shown * share).sum())
 
