@@ -15,7 +15,7 @@ DARK_SPREADS = 4.0
 """What is darker is structure, whose amplitude the denoiser compresses."""
 
 
-@njit(cache=True, parallel=True, fastmath=True)
+@njit(cache=True, parallel=True)
 def _core(volume, scale, coring):  # type: ignore[no-untyped-def]
     for z in prange(volume.shape[0]):
         for y in range(volume.shape[1]):

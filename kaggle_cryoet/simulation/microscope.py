@@ -143,7 +143,7 @@ def kept_across(frequency: float, cutoff: float) -> float:
     return between * math.exp(-0.5 * (max(abs(frequency) - cutoff, 0.0) / ACROSS_FALLOFF) ** 2)
 
 
-@njit(cache=True, parallel=True, fastmath=True)
+@njit(cache=True, parallel=True)
 def _apply_series(  # type: ignore[no-untyped-def]
     spectrum,
     noise_spectrum,
