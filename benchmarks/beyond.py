@@ -28,7 +28,6 @@ GROUPS = {
     "defocus": ("defocus_angstrom",),
     "noise": ("signal_per_noise",),
     "blur": ("softness_per_voxel", "cutoff_per_voxel"),
-    "coring": ("coring",),
 }
 """Nuisances in which `shifted` lies beyond training."""
 SHAPE_ZYX = (184, 320, 320)

@@ -55,6 +55,27 @@ def test_dark_spots_are_counted_by_size_per_area() -> None:
     assert counts == [1.0, 0.5, 0.5, 0.5, 0.5]
 
 
+def test_dark_dots_are_counted_by_depth_and_are_as_wide_as_they_were_drawn() -> None:
+    rows, columns = np.indices((100, 100))
+    image = np.zeros((100, 100))
+    for y, depth in ((16, 3.0), (50, 4.0), (84, 6.0)):
+        for x in (10, 30, 50, 70, 90):
+            image -= depth * np.exp(-0.5 * (((rows - y) / 2.0) ** 2 + ((columns - x) / 1.0) ** 2))
+    found = statistics.dark_dots([image])
+    assert [found[f"dots of {depth}"] for depth in ("2.5 to 3.5", "3.5 to 5", "5 to 6.9")] == [5, 5, 5]
+    for depth in ("2.5 to 3.5", "3.5 to 5", "5 to 6.9"):
+        for lag in (1, 2, 3):
+            assert found[f"left of {depth} at {lag} along y"] == pytest.approx(np.exp(-(lag**2) / 8), abs=1e-3)
+            assert found[f"left of {depth} at {lag} along x"] == pytest.approx(np.exp(-(lag**2) / 2), abs=1e-3)
+
+
+def test_a_dot_beside_a_darker_one_or_at_the_border_is_not_solitary() -> None:
+    image = np.zeros((60, 60))
+    image[20, 20], image[20, 24], image[45, 45], image[3, 45] = -4.0, -6.0, -4.5, -4.5
+    found = statistics.dark_dots([image])
+    assert found == pytest.approx({"dots of 2.5 to 3.5": 0, "dots of 3.5 to 5": 1 / 0.36, "dots of 5 to 6.9": 1 / 0.36})
+
+
 def test_power_of_white_noise_is_flat_and_of_blurred_noise_falls_as_the_blur_says() -> None:
     white = statistics.radial_power([noise((256, 200))])
     assert max(map(abs, list(white.values())[2:])) < 0.6

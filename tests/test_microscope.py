@@ -8,11 +8,13 @@ import pytest
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.runs import TOMOGRAM_TYPES
 from kaggle_cryoet.simulation import denoise
-from kaggle_cryoet.simulation.denoise import background_spread, compress, core, fade_border, finish
+from kaggle_cryoet.simulation.denoise import compress, fade_border, finish
 from kaggle_cryoet.simulation.microscope import (
     ACROSS_FALLOFF,
     RADIAL_MAXIMUM,
     RADIAL_SAMPLES,
+    STREAK_FREQUENCY_ACROSS,
+    STREAK_FREQUENCY_ALONG,
     TiltSeries,
     contrast_transfer,
     draw_tilt_series,
@@ -24,6 +26,7 @@ from kaggle_cryoet.simulation.microscope import (
 from kaggle_cryoet.simulation.nuisance_ranges import TRAINING
 from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.reconstruction import deconvolution, reconstruct_types
+from kaggle_cryoet.simulation.structure import background_spread
 
 SHAPE = (40, 56, 72)
 VOXEL = 10.0
@@ -188,7 +191,9 @@ def test_across_the_tilt_axis_high_frequencies_are_lost(frequency: float, cutoff
 def test_noise_is_lost_across_the_tilt_axis_and_not_along_it() -> None:
     def noise(cutoff: float) -> np.ndarray:
         series = unweighted_series(across_cutoff_per_voxel=cutoff)
-        return np.abs(record(ball(), series, nuisances(fixed_pattern=0.0), np.random.default_rng(0)).noise[0])
+        return np.abs(
+            record(ball(), series, nuisances(fixed_pattern=0.0, streaks=0.0), np.random.default_rng(0)).noise[0]
+        )
 
     whole, cut = noise(100.0), noise(0.2)
     across = np.arange(SHAPE[2] // 2 + 1) / SHAPE[2]
@@ -197,6 +202,18 @@ def test_noise_is_lost_across_the_tilt_axis_and_not_along_it() -> None:
     along = np.abs(np.fft.fftfreq(SHAPE[1]))[:, None]
     slow, fast = whole[(along < 0.25) & (across < 0.1)], whole[(along > 0.35) & (across < 0.1)]
     assert np.mean(fast**2) == pytest.approx(np.mean(slow**2), rel=0.4)
+
+
+def test_streaks_are_extra_noise_that_is_slow_along_the_tilt_axis() -> None:
+    def noise(streaks: float) -> np.ndarray:
+        settings = nuisances(fixed_pattern=0.0, streaks=streaks)
+        return np.abs(record(ball(), unweighted_series(), settings, np.random.default_rng(0)).noise[0])
+
+    along, across = np.abs(np.fft.fftfreq(SHAPE[1]))[:, None], np.arange(SHAPE[2] // 2 + 1) / SHAPE[2]
+    expected = 1 + 0.8 * np.exp(-0.5 * (along / STREAK_FREQUENCY_ALONG) ** 2) * np.exp(
+        -0.5 * (across / STREAK_FREQUENCY_ACROSS) ** 2
+    )
+    np.testing.assert_allclose(noise(0.8), expected * noise(0.0), rtol=1e-4)
 
 
 def test_shifted_images_shift_the_recorded_density() -> None:
@@ -318,17 +335,6 @@ def test_deconvolution_is_the_wiener_filter_of_its_source() -> None:
 def test_unknown_or_repeated_types_are_refused(types: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="expected one or more of the tomogram types denoised"):
         reconstruct_types(np.zeros(SHAPE, np.float32), *_again(nuisances()), types)
-
-
-def test_coring_weakens_weak_amplitudes_and_keeps_strong_ones() -> None:
-    rng = np.random.default_rng(6)
-    volume = rng.normal(size=SHAPE).astype(np.float32)
-    volume[10, 20, 30] = -30.0
-    before = volume.copy()
-    core(volume, 0.5)
-    weak = np.abs(before) < 0.5
-    np.testing.assert_allclose(volume[weak], 0.5 * before[weak], rtol=1e-5)
-    assert volume[10, 20, 30] == -30.0
 
 
 def test_compression_bends_bright_and_dark_amplitudes_only() -> None:

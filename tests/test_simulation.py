@@ -19,8 +19,8 @@ from kaggle_cryoet.runs import TOMOGRAM_TYPES, find_runs
 from kaggle_cryoet.simulation import run_folder
 from kaggle_cryoet.simulation.beads import load_bead_model, render
 from kaggle_cryoet.simulation.dataset import simulate, simulate_tomogram, simulate_tomograms
-from kaggle_cryoet.simulation.denoise import background_spread
 from kaggle_cryoet.simulation.nuisance_ranges import TRAINING
+from kaggle_cryoet.simulation.structure import background_spread
 from kaggle_cryoet.simulation.user_maps import fit_user_maps
 from kaggle_cryoet.tomogram import read_tomogram
 
@@ -98,6 +98,7 @@ def test_bytes_are_the_same_where_the_code_is_compiled_and_where_it_is_loaded(tm
 import hashlib
 from kaggle_cryoet.simulation.dataset import simulate_tomograms
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
+from kaggle_cryoet.simulation.structure import background_spread
 nuisances = NUISANCE_RANGES["wide"].draw_of_set(7, 2)
 assert nuisances.slow_withheld > 0.05
 tomograms, _, _ = simulate_tomograms(

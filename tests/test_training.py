@@ -229,6 +229,26 @@ def test_a_training_starts_from_the_weights_of_a_model(data, tmp_path):
     assert load_unet(second).provenance["started_from"] == load_unet(first).provenance
 
 
+def test_held_statistics_stay_those_of_the_start_while_weights_are_learned(data, tmp_path):
+    first = train(data, tmp_path / "first", seed=1)
+    holding = UNetTrainingSettings(hold_statistics=True)
+    expected = weights_of(first)
+    held = weights_of(train(data, tmp_path / "held", seed=2, start_from=first, settings=holding))
+    free = weights_of(train(data, tmp_path / "free", seed=2, start_from=first))
+    statistics = [name for name in expected if "running" in name]
+    assert statistics
+    for name in statistics:
+        np.testing.assert_allclose(held[name], expected[name], rtol=1e-3, atol=1e-7, err_msg=name)
+        assert np.abs(free[name] - expected[name]).max() > 1e-4, name
+    assert np.abs(held["stem.weight"] - expected["stem.weight"]).max() > 1e-5
+
+
+def test_statistics_can_only_be_held_if_there_are_some(data, tmp_path):
+    with pytest.raises(InputError, match="hold_statistics holds those of a model to start from, and none is given"):
+        train(data, tmp_path / "out", settings=UNetTrainingSettings(hold_statistics=True))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_training_that_goes_on_remembers_what_it_started_from(data, tmp_path, monkeypatch):
     first = train(data, tmp_path / "first", seed=1)
     with monkeypatch.context() as patch:

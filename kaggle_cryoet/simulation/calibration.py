@@ -30,6 +30,7 @@ def figures_of(slices: SliceSet) -> Figures:
     for plane in PLANES:
         figures[f"crop, {plane}: intensities in spreads"] = statistics.intensities(slices.planes[plane])
     figures["crop, xy: dark spots per 10⁴ px"] = statistics.dark_spots(slices.planes["xy"])
+    figures["crop, xy: dark dots"] = statistics.dark_dots(slices.planes["xy"])
     figures["crop, xy: power, dB"] = statistics.radial_power(slices.planes["xy"])
     for name, images in (("crop", slices.planes["xy"]), ("field", [slices.field])):
         background = [patch for image in images for patch in statistics.background_patches(image)]
@@ -46,6 +47,7 @@ def figures_of(slices: SliceSet) -> Figures:
         figures[f"crop, {plane}: background autocorrelation along {name}"] = found
     figures["field, xy, 8 bit: intensities in spreads"] = statistics.intensities([slices.field])
     figures["field, xy, 8 bit: dark spots per 10⁴ px"] = statistics.dark_spots([slices.field])
+    figures["field, xy, 8 bit: dark dots"] = statistics.dark_dots([slices.field])
     figures["field, xy, 8 bit: power, dB"] = statistics.radial_power([slices.field])
     for label, particle in enumerate(PARTICLES):
         measured = [

@@ -5,24 +5,13 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from kaggle_cryoet.simulation.nuisances import Nuisances
+from kaggle_cryoet.simulation.structure import background_spread, quieten
 
 DENOISED_TYPES = ("denoised", "isonetcorrected")
-CORING_VARIANCES = 6.0
-"""Square of an amplitude, in background variances, up to which it is taken for noise."""
 BRIGHT_SPREADS = 2.0
 """What is brighter than this many spreads of the background is no noise."""
 DARK_SPREADS = 4.0
 """What is darker is structure, whose amplitude the denoiser compresses."""
-
-
-@njit(cache=True, parallel=True)
-def _core(volume, scale, coring):  # type: ignore[no-untyped-def]
-    for z in prange(volume.shape[0]):
-        for y in range(volume.shape[1]):
-            for x in range(volume.shape[2]):
-                energy = volume[z, y, x] * volume[z, y, x] * scale
-                weak = np.exp(-max(energy - np.float32(1.0), np.float32(0.0)))
-                volume[z, y, x] *= np.float32(1.0) - coring * weak
 
 
 @njit(cache=True, parallel=True)
@@ -46,22 +35,6 @@ def _fade(volume, edge, normal_y, normal_x, width, left_over):  # type: ignore[n
             gain = np.float32(left_over + (1.0 - left_over) / (1.0 + np.exp(-min(max(across, -30.0), 30.0))))
             for z in range(volume.shape[0]):
                 volume[z, y, x] *= gain
-
-
-def background_spread(volume: NDArray[np.float32]) -> float:
-    """1.4826 times the median absolute deviation of a `(z, y, x)` volume: its noise, whatever particles it holds."""
-    step = 1 if volume.size < 10**6 else 3
-    sample = volume[::step, ::step, ::step]
-    return float(1.4826 * np.median(np.abs(sample - np.median(sample))))
-
-
-def core(volume: NDArray[np.float32], coring: float) -> None:
-    """Weaken what is as weak as noise by a share `coring`, in place.
-
-    So does a learned denoiser, which makes structures granular.
-    """
-    variance = background_spread(volume) ** 2
-    _core(volume, np.float32(1.0 / (CORING_VARIANCES * variance)), np.float32(coring))
 
 
 def compress(
@@ -102,8 +75,7 @@ def finish(
 ) -> NDArray[np.float32]:
     """Bring a `(z, y, x)` reconstruction, in place, to the looks and the scale of a stored tomogram; its mean is 0."""
     if tomogram_type in DENOISED_TYPES:
-        if nuisances.coring > 0:
-            core(volume, nuisances.coring)
+        quieten(volume, nuisances.background_loss)
         compress(
             volume,
             bright_loss=nuisances.bright_loss,

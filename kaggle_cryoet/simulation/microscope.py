@@ -25,6 +25,8 @@ RADIAL_MAXIMUM = 0.9
 """In cycles per voxel; the corner of a cubic grid is at sqrt(3) / 2."""
 PATTERN_FREQUENCY = 0.04
 """Width of the spectrum of slow background changes, in cycles per voxel."""
+STREAK_FREQUENCY_ALONG, STREAK_FREQUENCY_ACROSS = 0.03, 0.15
+"""Widths of the spectrum of streaks along the tilt axis, in cycles per voxel along it and across it."""
 ACROSS_FALLOFF = 0.05
 """Standard deviation, in cycles per voxel, of the fall beyond the cutoff of the filter across the tilt axis."""
 SIGNAL_UNIT = 0.3
@@ -159,6 +161,7 @@ def _apply_series(  # type: ignore[no-untyped-def]
     across_cutoff,
     radial_maximum,
     pattern,
+    streaks,
 ):
     """Leave of a `(nz, ny, nx // 2 + 1)` spectrum, in place, what the series holds of it; weight the noise."""
     nz, ny, half = spectrum.shape
@@ -181,6 +184,7 @@ def _apply_series(  # type: ignore[no-untyped-def]
             per_frequency = step * depth  # distance of neighbouring planes, in their thickness
             lowest = 1.0 / (tilts * per_frequency)  # below it all planes overlap
             scale = per_frequency * ramp(max(np.sqrt(kx * kx + kz * kz), lowest), ramp_limit)
+            across_streaks = streaks * np.exp(-0.5 * (kx * kx + kz * kz) / STREAK_FREQUENCY_ACROSS**2)
             reached[z, x] = count > 0
             for y in range(ny):
                 if count == 0:
@@ -205,6 +209,7 @@ def _apply_series(  # type: ignore[no-untyped-def]
                     variance += (plane_weight[i] * noise[t]) ** 2
                 radius = np.sqrt(kx * kx + ky * ky + kz * kz)
                 slow = 1.0 + pattern * np.exp(-0.5 * (radius / PATTERN_FREQUENCY) ** 2)
+                slow += across_streaks * np.exp(-0.5 * (ky / STREAK_FREQUENCY_ALONG) ** 2)
                 spectrum[z, y, x] *= np.complex64(complex(real * scale, imaginary * scale))
                 noise_spectrum[z, y, x] *= np.float32(slow * scale * np.sqrt(variance))
 
@@ -249,5 +254,6 @@ def record(
         series.across_cutoff_per_voxel,
         RADIAL_MAXIMUM,
         nuisances.fixed_pattern,
+        nuisances.streaks,
     )
     return Recording(signal=signal, noise=noise, reached=reached, shape_zyx=shape)

@@ -50,9 +50,12 @@ class NetworkDenoising:
                 raise InputError(f"{item.name} must be a finite number that is not negative, got {value}")
 
     def adapted(self, nuisances: Nuisances) -> Nuisances:
-        """What remains to be done after the network: coring is its own affair."""
+        """What remains to be done after the network: what it takes away of the background is its own affair."""
         return replace(
-            nuisances, coring=0.0, bright_suppression=self.bright_suppression, dark_exponent=self.dark_exponent
+            nuisances,
+            background_loss=0.0,
+            bright_suppression=self.bright_suppression,
+            dark_exponent=self.dark_exponent,
         )
 
 

@@ -1,7 +1,7 @@
 """The distribution of each nuisance of a simulated tomogram, from which it is drawn once per tomogram.
 
 `TRAINING` covers what the public slices and picks of the competition's tomograms show, and more to either side; `WIDE`
-goes further; `SHIFTED` lies outside both in what makes it harder, but for one, and is meant for testing only.
+goes further; `SHIFTED` lies outside both in what makes it harder, and is meant for testing only.
 """
 
 import zlib
@@ -35,8 +35,8 @@ HARDER = {
     "wedge_filled": -1,
     "softness_per_voxel": -1,
     "cutoff_per_voxel": -1,
-    "coring": 1,
     "fixed_pattern": 1,
+    "streaks": 1,
 }
 """Nuisances that make particles harder to find, and whether high values (1) or low ones (-1) do."""
 
@@ -88,7 +88,7 @@ class NuisanceRanges:
     gold_per_cubic_micrometre: Uniform = Uniform(0.2, 6, log=True)
     contaminations_per_square_micrometre: Uniform = Uniform(0.1, 6, log=True)
     carbon_edge: Chance = Chance(0.4)
-    cargo_fraction: Uniform = Uniform(0.15, 0.9)
+    cargo_fraction: Uniform = Uniform(0.0, 0.8)
     defocus_angstrom: Uniform = Uniform(12000, 49000)
     amplitude_contrast: Uniform = Uniform(0.06, 0.14)
     phase_flipped: Chance = Chance(0.7)
@@ -104,7 +104,7 @@ class NuisanceRanges:
     across_cutoff_per_voxel: Uniform = Uniform(0.26, 0.45)
     tilt_weight_degree: Uniform = Uniform(24, 60)
     dropped_tilts: Uniform = Uniform(0, 0.1)
-    signal_per_noise: Uniform = Uniform(1.5, 8.0, log=True)
+    signal_per_noise: Uniform = Uniform(1.4, 6.0, log=True)
     raw_noise: Uniform = Uniform(1.5, 4.0)
     wedge_filled: Uniform = Uniform(0.3, 0.9)
     leakage: Uniform = Uniform(0.04, 0.14)
@@ -112,11 +112,12 @@ class NuisanceRanges:
     softness_exponent: Uniform = Uniform(0.8, 2.0)
     cutoff_per_voxel: Uniform = Uniform(0.36, 0.6)
     cutoff_exponent: Uniform = Uniform(5, 10)
-    coring: Uniform = Uniform(0.15, 0.7)
+    background_loss: Uniform = Uniform(0.0, 0.6)
     bright_loss: Uniform = Uniform(0.0, 0.2)
     bright_suppression: Uniform = Uniform(0.4, 1.0)
     dark_exponent: Uniform = Uniform(0.5, 0.9)
     fixed_pattern: Uniform = Uniform(0.0, 3.0)
+    streaks: Uniform = Uniform(0.0, 0.8)
     uncovered_border: Chance = Chance(0.4)
     background_spread: Uniform = Uniform(3.5e-6, 5.2e-6)
 
@@ -184,20 +185,24 @@ WIDE = NuisanceRanges(
     softness_exponent=Uniform(0.8, 2.5),
     cutoff_per_voxel=Uniform(0.28, 0.7),
     cutoff_exponent=Uniform(3, 12),
-    coring=Uniform(0.0, 0.8),
+    background_loss=Uniform(0.0, 0.8),
     bright_loss=Uniform(0.0, 0.3),
     bright_suppression=Uniform(0.0, 1.0),
     dark_exponent=Uniform(0.4, 1.0),
     fixed_pattern=Uniform(0.0, 3.5),
+    streaks=Uniform(0.0, 1.2),
 )
 """Further to all sides than real slices give reason to, for networks that are to generalise. Where `SHIFTED` begins, it
 ends."""
 
 AS_FIXED = {
+    "cargo_fraction": Uniform(0.15, 0.9),
     "ramp_limit_per_voxel": Uniform(0.08, 0.5, log=True),
     "slow_withheld": Uniform(0.0, 0.0),
     "softness_exponent": Uniform(1.0, 2.2),
+    "background_loss": Uniform(0.0, 0.0),
     "fixed_pattern": Uniform(0.0, 1.2),
+    "streaks": Uniform(0.0, 0.0),
 }
 """What `SHIFTED` draws as training did when it was fixed, whatever became of training since."""
 
@@ -210,7 +215,6 @@ SHIFTED = NuisanceRanges(
     signal_per_noise=Uniform(0.9, 1.4, log=True),
     softness_per_voxel=Uniform(0.13, 0.17),
     cutoff_per_voxel=Uniform(0.25, 0.28),
-    coring=Uniform(0.35, 0.5),
     **AS_FIXED,  # type: ignore[arg-type]
 )
 

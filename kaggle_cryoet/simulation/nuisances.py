@@ -95,8 +95,8 @@ class Nuisances:
     """Spatial frequency at which, over the slow fall, a steep one reaches exp(-1/2)."""
     cutoff_exponent: float
     """Steepness of the steep fall."""
-    coring: float
-    """Share of the weak, noise-like amplitudes that the denoiser took away, 0 to 1."""
+    background_loss: float
+    """Share of the amplitude that the denoiser took away where it saw no structure, 0 to 1."""
     bright_loss: float
     """Share that the denoiser took away of all that is brighter than the background's median, noise included."""
     bright_suppression: float
@@ -105,6 +105,8 @@ class Nuisances:
     """Power with which the denoised amplitude of dark structures grows with the true one."""
     fixed_pattern: float
     """Slow changes of the background over the field: extra noise below 0.04 cycles per voxel, over the white noise."""
+    streaks: float
+    """Streaks of the background along the tilt axis: extra noise that is slow along it, over the white noise."""
     uncovered_border: bool
     """Whether a border of the field lies outside some of the tilt images."""
     background_spread: float

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.runs import TOMOGRAM_TYPES
 from kaggle_cryoet.simulation.denoise import DENOISED_TYPES
-from kaggle_cryoet.simulation.low_frequencies import give_back
 from kaggle_cryoet.simulation.microscope import (
     PATTERN_FREQUENCY,
     RADIAL_MAXIMUM,
@@ -24,6 +23,7 @@ from kaggle_cryoet.simulation.microscope import (
 )
 from kaggle_cryoet.simulation.network_denoising import NetworkDenoising, denoise_by_network, denoising_of
 from kaggle_cryoet.simulation.nuisances import Nuisances
+from kaggle_cryoet.simulation.structure import give_back
 
 DECONVOLUTION_FALLOFF_ANGSTROM = 100.0
 """Resolution at which the signal-to-noise ratio that the deconvolution assumes has fallen to 1 / e of that at zero."""

@@ -77,6 +77,8 @@ class UNetTrainingSettings:
     equalise: bool = True
     """Whether tomograms are given one spectrum before they are trained on and picked: that of the model to start from,
     or else the mean of those that are trained on."""
+    hold_statistics: bool = False
+    """Whether BatchNorm keeps the statistics of the model to start from, for short trainings in small batches."""
 
 
 def predict_candidates(
@@ -138,6 +140,10 @@ class UNetModule(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """Loss of one batch, augmented by a generator that depends on seed, step and rank of the device alone."""
+        if self.settings.hold_statistics:
+            for layer in self.network.modules():
+                if isinstance(layer, nn.BatchNorm3d):
+                    layer.eval()
         crop, target = batch
         seed = self.seed * 1_000_003 + self.global_step + (self.global_rank << 40)
         generator = torch.Generator(self.device).manual_seed(seed)

@@ -127,6 +127,8 @@ def train_unet(
     epochs_done = 0
     if resume:
         epochs_done = read_checkpoint(checkpoint, network, {"steps": length.steps, "seed": seed})["epoch"] + 1
+    if settings.hold_statistics and start is None and not resume:
+        raise InputError("hold_statistics holds those of a model to start from, and none is given")
     if data.least_equalised < 1 and not settings.equalise:
         raise InputError("tomograms can go no share of the way to a spectrum in a training that equalises none")
     mapped, streamed = output / VOLUMES_FOLDER, output / STREAM_FOLDER

@@ -1,10 +1,10 @@
-"""Low frequencies are given back where there is fine structure."""
+"""What is kept, given back and taken away where there is structure, and where there is noise alone."""
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from kaggle_cryoet.simulation.low_frequencies import (
+from kaggle_cryoet.simulation.structure import (
     BLOCK,
     NOISE_ENERGY,
     REACH_VOXELS,
@@ -12,6 +12,7 @@ from kaggle_cryoet.simulation.low_frequencies import (
     _add,
     _block_energy,
     give_back,
+    quieten,
 )
 
 SHAPE = (38, 45, 51)
@@ -59,8 +60,36 @@ def test_energy_is_read_between_the_centres_of_blocks() -> None:
     volume = np.zeros(SHAPE, dtype=np.float32)
     slow = noise(1)
     energy = np.random.default_rng(2).uniform(0, 6, [-(-size // BLOCK) for size in SHAPE]).astype(np.float32)
-    _add(volume, slow, energy, np.float32(0.8), np.float32(NOISE_ENERGY), np.float32(STRUCTURE_ENERGY))
+    _add(volume, slow, energy, np.float32(0.8))
     places = (np.indices(SHAPE) - (BLOCK - 1) / 2) / BLOCK
     there = map_coordinates(energy, places, order=1, mode="nearest")
     known = np.clip((there - NOISE_ENERGY) / (STRUCTURE_ENERGY - NOISE_ENERGY), 0, 1)
     np.testing.assert_allclose(volume, (1 - 0.8 * (1 - known)) * slow, rtol=1e-4, atol=1e-5)
+
+
+def test_quietened_noise_loses_a_share_and_structure_keeps_its_own() -> None:
+    volume = noise()
+    grains = np.zeros(SHAPE, dtype=bool)
+    grains[10:26, 14:32, 16:34] = True
+    volume[grains] *= 3.0  # what a denoiser leaves of a particle is as granular as it was
+    before = volume.copy()
+    quieten(volume, 0.5)
+    left = volume / before
+    np.testing.assert_allclose(left[15:21, 19:27, 21:29], 1.0, rtol=1e-5)
+    far = gaussian_filter(grains.astype(np.float32), REACH_VOXELS, truncate=5) < 1e-6
+    np.testing.assert_allclose(np.median(left[far]), 0.5, rtol=1e-5)
+    assert left[far].mean() < 0.51
+    again = volume.copy()
+    quieten(volume, 0.0)
+    np.testing.assert_array_equal(volume, again)
+
+
+def test_a_quietened_dot_stays_as_wide_as_it_was() -> None:
+    places = np.indices(SHAPE) - np.array(SHAPE).reshape(3, 1, 1, 1) // 2
+    squared = (places**2).sum(axis=0)
+    volume = noise() - (8.0 * np.exp(-0.5 * squared / 1.5**2)).astype(np.float32)
+    before = volume.copy()
+    quieten(volume, 0.6)
+    left = volume[squared <= 4] / before[squared <= 4]
+    assert 0.4 < left.min() < left.max() < 0.7
+    assert left.max() - left.min() < 0.08
