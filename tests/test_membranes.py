@@ -1,5 +1,7 @@
 """Closed membranes and the carbon film."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -50,6 +52,7 @@ def film(**changes: float) -> CarbonFilm:
         "edge_reach_voxels": 10.0,
         "density": 0.5,
         "roughness": 0.0,
+        "edge_roughness_voxels": 0.0,
     }
     return CarbonFilm(hole_centre_yx=(20.0, 10.0), **(values | changes))  # type: ignore[arg-type]
 
@@ -134,6 +137,36 @@ def test_film_is_bent_at_the_edge_of_the_hole() -> None:
     covered = outside > 0
     height = (bent * np.arange(60)[:, None, None]).sum(axis=0)[covered] / bent.sum(axis=0)[covered]
     np.testing.assert_allclose(height, 26.5 - 12 * np.exp(-outside[covered] / 10), atol=0.02)
+
+
+def test_outline_of_the_hole_is_as_rough_as_asked_and_the_film_knows_how_far_it_may_reach() -> None:
+    density = np.zeros((30, 400, 450), dtype=np.float32)
+    rough = replace(film(edge_roughness_voxels=2.0, hole_radius_voxels=300.0), hole_centre_yx=(20.0, 10.0))
+    add_carbon_film(density, rough, np.random.default_rng(0))
+    rows, columns = np.indices((400, 450))
+    outside = np.hypot(rows - 20, columns - 10) - 300
+    covered = density[15] > 0.5 * 0.5
+    assert covered[outside > 6 + EDGE_VOXELS].all()
+    assert not covered[outside < -6 - EDGE_VOXELS].any()
+    turn = np.arctan2(rows - 20.0, columns - 10.0)
+    sectors = [np.abs(turn - angle) < 0.01 for angle in np.linspace(0.1, 1.4, 40)]
+    edge = [outside[sector & covered].min() for sector in sectors]
+    assert 1.0 < np.std(edge) < 3.0
+    smooth = replace(rough, edge_roughness_voxels=0.0)
+    near = np.array([15.0, 20.0, 300.0])  # ten voxels inside the hole
+    assert not smooth.touches(near, 5.0)
+    assert rough.touches(near, 5.0)
+
+
+@pytest.mark.parametrize("taper", [(0.3, 0.0), (-0.2, 0.1), (0.0, -0.3)])
+def test_the_film_lies_where_the_ice_is_thicker(taper: tuple[float, float]) -> None:
+    slab = Slab(shape_zyx=(100, 300, 300), thickness_voxels=60, slope_yx=(0, 0), offset_voxels=0, taper_yx=taper)
+    rng = np.random.default_rng(4)
+    directions = [150 - np.array(draw_carbon_film(slab, rng).hole_centre_yx) for _ in range(200)]
+    thicker = np.array(taper) / np.hypot(*taper)
+    along = [direction @ thicker / np.linalg.norm(direction) for direction in directions]
+    assert min(along) >= 0.5 - 1e-9  # a third of half a turn aside at most
+    assert np.mean(along) == pytest.approx(np.sin(np.pi / 3) / (np.pi / 3), abs=0.03)
 
 
 def test_roughness_is_the_relative_spread_of_the_film() -> None:

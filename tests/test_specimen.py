@@ -156,7 +156,7 @@ def test_everything_unlabelled_can_be_drawn_at_once() -> None:
         "contaminations_per_square_micrometre": 1e3,
         "carbon_edge": True,
     }
-    made = specimen({"apo-ferritin": 1}, seed=0, shape=(48, 90, 100), **everything)
+    made = specimen({"apo-ferritin": 1}, seed=5, shape=(48, 90, 100), **everything)
     assert len(made.picks) == 1
     assert np.isfinite(made.density).all()
     assert made.density.min() >= -10  # rough carbon has holes
@@ -318,6 +318,20 @@ def test_globular_proteins_have_the_size_of_their_mass() -> None:
     assert mass == pytest.approx(40 * np.exp(0.5 * 0.9**2), rel=0.15)
     gyration = np.sqrt((beads.mass * (beads.position**2).sum(axis=1)).sum() / beads.mass.sum()) * VOXEL
     assert 20 < gyration < 70
+
+
+def test_ice_that_tapers_holds_as_much_as_it_is_thick_everywhere() -> None:
+    slab = Slab(
+        shape_zyx=(100, 400, 500), thickness_voxels=60, slope_yx=(0.0, 0.0), offset_voxels=0.0, taper_yx=(0.4, -0.2)
+    )
+    assert slab.thickness(np.array([0.0, 200.0, 400.0]), np.array([250.0, 250.0, 0.0])) == pytest.approx([48, 60, 78])
+    position = slab.draw(200_000, 0.0, np.random.default_rng(10))
+    assert slab.contains(position).all()
+    height = np.abs(position[:, 0] - 50) / (slab.thickness(position[:, 1], position[:, 2]) / 2)
+    assert np.histogram(height, bins=5, range=(0, 1))[0] == pytest.approx([40_000] * 5, rel=0.03)
+    rows, columns = np.histogram(position[:, 1], 10)[0], np.histogram(position[:, 2], 10)[0]
+    assert rows == pytest.approx(20_000 * (1 + 0.4 * (np.arange(10) - 4.5) / 10), rel=0.04)
+    assert columns == pytest.approx(20_000 * (1 - 0.2 * (np.arange(10) - 4.5) / 10), rel=0.04)
 
 
 def test_positions_of_the_lysate_lie_in_the_ice_and_cluster_as_asked() -> None:

@@ -144,7 +144,8 @@ def contamination(slab: Slab, voxel_angstrom: float, rng: np.random.Generator) -
     """One lump of ice or dirt on a surface of the ice: a heap of wide beads, partly outside the slab."""
     _, height, width = slab.shape_zyx
     y, x = rng.uniform(0, height), rng.uniform(0, width)
-    surface = float(slab.middle(np.array(y), np.array(x))) + rng.choice([-0.5, 0.5]) * slab.thickness_voxels
+    place = np.array(y), np.array(x)
+    surface = float(slab.middle(*place)) + rng.choice([-0.5, 0.5]) * float(slab.thickness(*place))
     size = float(np.exp(rng.uniform(np.log(80), np.log(500)))) / voxel_angstrom
     count = int(rng.integers(8, 60))
     position = np.array([surface, y, x]) + rng.normal(size=(count, 3)) * size * np.array([0.3, 0.5, 0.5])

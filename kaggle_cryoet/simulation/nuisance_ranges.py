@@ -74,6 +74,8 @@ class NuisanceRanges:
     ice_thickness_angstrom: Uniform = Uniform(700, 1500)
     ice_slope_y: Uniform = Uniform(-0.1, 0.1)
     ice_slope_x: Uniform = Uniform(-0.1, 0.1)
+    ice_taper_y: Uniform = Uniform(-0.3, 0.3)
+    ice_taper_x: Uniform = Uniform(-0.3, 0.3)
     ice_offset: Uniform = Uniform(-0.18, 0.02)
     interface_fraction: Uniform = Uniform(0.0, 0.4)
     particle_density: Uniform = Uniform(0.6, 1.6)
@@ -196,6 +198,8 @@ WIDE = NuisanceRanges(
 ends."""
 
 AS_FIXED = {
+    "ice_taper_y": Uniform(0.0, 0.0),
+    "ice_taper_x": Uniform(0.0, 0.0),
     "cargo_fraction": Uniform(0.15, 0.9),
     "ramp_limit_per_voxel": Uniform(0.08, 0.5, log=True),
     "slow_withheld": Uniform(0.0, 0.0),

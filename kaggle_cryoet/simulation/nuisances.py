@@ -17,6 +17,10 @@ class Nuisances:
     """Rise of the slab along y, in voxels per voxel."""
     ice_slope_x: float
     """Rise of the slab along x."""
+    ice_taper_y: float
+    """Change of the ice's thickness from one border of the field to the other along y, relative to its average."""
+    ice_taper_x: float
+    """The same along x."""
     ice_offset: float
     """Height of the slab's middle over the middle of the volume, relative to the volume's depth."""
     interface_fraction: float
@@ -114,7 +118,7 @@ class Nuisances:
 
     def __post_init__(self) -> None:
         """Check that every value is finite, and not negative unless it is a slope or an offset."""
-        signed = ("ice_slope_y", "ice_slope_x", "ice_offset", "tilt_offset_degree")
+        signed = ("ice_slope_y", "ice_slope_x", "ice_taper_y", "ice_taper_x", "ice_offset", "tilt_offset_degree")
         for name, value in asdict(self).items():
             if not np.isfinite(value) or (value < 0 and name not in signed):
                 raise InputError(f"{name} must be a finite number that is not negative, got {value}")

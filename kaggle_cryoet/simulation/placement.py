@@ -18,16 +18,24 @@ MOST_PACKED = 0.35
 
 @dataclass(frozen=True, kw_only=True)
 class Slab:
-    """The ice: a slab across the whole field, sloped about the middle of the volume."""
+    """The ice: a slab across the whole field, sloped about the middle of the volume, thicker at one side."""
 
     shape_zyx: tuple[int, int, int]
     """Shape of the volume in voxels."""
     thickness_voxels: float
-    """Thickness along z."""
+    """Thickness along z at the centre of the field, and on average."""
     slope_yx: tuple[float, float]
     """Rise of its middle along y and x, in voxels per voxel."""
     offset_voxels: float
     """Height of its middle over the middle of the volume, at the centre of the field."""
+    taper_yx: tuple[float, float] = (0.0, 0.0)
+    """Change of its thickness from one border of the field to the other along y and x, relative to its average."""
+
+    def thickness(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Thickness along z, in voxels, at `y`, `x`."""
+        _, height, width = self.shape_zyx
+        change = (y / height - 0.5) * self.taper_yx[0] + (x / width - 0.5) * self.taper_yx[1]
+        return np.asarray(self.thickness_voxels * (1 + change))
 
     def middle(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Height z of the slab's middle, in voxels, at `y`, `x`; never in the outer quarters of the volume."""
@@ -52,11 +60,11 @@ class Slab:
 
         Uniform but for a share `interface_fraction`, which lies as close to either surface as the margin allows.
         """
-        depth, height, width = self.shape_zyx
-        y, x = rng.uniform(0, height - 1, count), rng.uniform(0, width - 1, count)
+        depth = self.shape_zyx[0]
+        y, x = self._across(count, rng)
         middle = self.middle(y, x)
         margin = min(margin_voxels, depth / 2 - 0.5)
-        half = max(self.thickness_voxels / 2 - margin_voxels, 0.5)
+        half = np.maximum(self.thickness(y, x) / 2 - margin_voxels, 0.5)
         low = np.clip(middle - half, margin, depth - 1 - margin)
         high = np.clip(middle + half, margin, depth - 1 - margin)
         share = rng.random(count)
@@ -68,7 +76,18 @@ class Slab:
         """`(n,)` whether `(n, 3)` positions zyx are inside the ice and the volume."""
         inside = np.all((position >= 0) & (position <= np.array(self.shape_zyx) - 1), axis=-1)
         height = np.abs(position[..., 0] - self.middle(position[..., 1], position[..., 2]))
-        return np.asarray(inside & (height <= self.thickness_voxels / 2))
+        return np.asarray(inside & (height <= self.thickness(position[..., 1], position[..., 2]) / 2))
+
+    def _across(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`count` places `y`, `x` in the field, as many as the ice is thick there, by rejection."""
+        _, height, width = self.shape_zyx
+        thickest = self.thickness_voxels * (1 + sum(np.abs(self.taper_yx)) / 2)
+        places = np.empty((2, 0))
+        while places.shape[1] < count:
+            drawn = rng.uniform(0, 1, (2, count)) * np.array([[height - 1], [width - 1]])
+            kept = rng.uniform(0, thickest, count) < self.thickness(drawn[0], drawn[1])
+            places = np.concatenate([places, drawn[:, kept]], axis=1)
+        return places[0, :count], places[1, :count]
 
 
 class Occupancy:
