@@ -22,7 +22,7 @@ from kaggle_cryoet.simulation.nuisance_ranges import (
     Uniform,
 )
 from kaggle_cryoet.simulation.nuisances import Nuisances
-from kaggle_cryoet.simulation.placement import Slab
+from kaggle_cryoet.simulation.placement import INTERFACE_SHARE, Slab
 from kaggle_cryoet.simulation.population import HABITS, Population, beads_of, draw_counts
 from kaggle_cryoet.simulation.specimen import Specimen, draw_specimen
 
@@ -332,6 +332,15 @@ def test_ice_that_tapers_holds_as_much_as_it_is_thick_everywhere() -> None:
     rows, columns = np.histogram(position[:, 1], 10)[0], np.histogram(position[:, 2], 10)[0]
     assert rows == pytest.approx(20_000 * (1 + 0.4 * (np.arange(10) - 4.5) / 10), rel=0.04)
     assert columns == pytest.approx(20_000 * (1 - 0.2 * (np.arange(10) - 4.5) / 10), rel=0.04)
+
+
+def test_a_share_of_the_lysate_that_lies_alone_makes_a_layer_on_either_surface() -> None:
+    slab = Slab(shape_zyx=(100, 200, 200), thickness_voxels=60, slope_yx=(0.0, 0.0), offset_voxels=0.0)
+    position = scattered(20_000, 0.0, slab, VOXEL, np.random.default_rng(11), interface_fraction=0.3)
+    depth = (position[:, 0] - 20) / 60
+    layer = INTERFACE_SHARE
+    for share in (np.mean(depth < layer), np.mean(depth > 1 - layer)):
+        assert share == pytest.approx(0.15 + 0.7 * layer, abs=0.02)
 
 
 def test_positions_of_the_lysate_lie_in_the_ice_and_cluster_as_asked() -> None:

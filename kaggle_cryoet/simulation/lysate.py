@@ -50,10 +50,19 @@ def concatenate_beads(parts: Sequence[Beads]) -> Beads:
 
 
 def scattered(
-    count: int, clustered: float, slab: Slab, voxel_angstrom: float, rng: np.random.Generator
+    count: int,
+    clustered: float,
+    slab: Slab,
+    voxel_angstrom: float,
+    rng: np.random.Generator,
+    *,
+    interface_fraction: float = 0.0,
 ) -> NDArray[np.float64]:
-    """`(n, 3)` positions zyx in the ice of up to `count` proteins, a share `clustered` of them in loose groups."""
-    alone = slab.draw(count - int(clustered * count), 0.0, rng)
+    """`(n, 3)` positions zyx in the ice of up to `count` proteins, a share `clustered` of them in loose groups.
+
+    Of the others a share `interface_fraction` makes layers on the two surfaces of the ice, where proteins unfold.
+    """
+    alone = slab.draw(count - int(clustered * count), 0.0, rng, interface_fraction=interface_fraction)
     groups = slab.draw(max(int(clustered * count / PROTEINS_PER_GROUP), 1), 0.0, rng)
     share = rng.gamma(0.6, size=len(groups))
     owner = rng.choice(len(groups), count - len(alone), p=share / share.sum())

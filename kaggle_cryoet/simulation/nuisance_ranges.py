@@ -82,6 +82,7 @@ class NuisanceRanges:
     clustering: Uniform = Uniform(0.3, 1.4)
     lysate_per_cubic_micrometre: Uniform = Uniform(3e4, 1.3e6, log=True)
     lysate_clustered: Uniform = Uniform(0.1, 0.8)
+    lysate_at_interface: Uniform = Uniform(0.0, 0.3)
     companions_per_ribosome: Uniform = Uniform(0, 28)
     distractors_per_cubic_micrometre: Uniform = Uniform(60, 800, log=True)
     aggregates_per_cubic_micrometre: Uniform = Uniform(20, 500, log=True)
@@ -200,6 +201,7 @@ ends."""
 AS_FIXED = {
     "ice_taper_y": Uniform(0.0, 0.0),
     "ice_taper_x": Uniform(0.0, 0.0),
+    "lysate_at_interface": Uniform(0.0, 0.0),
     "cargo_fraction": Uniform(0.15, 0.9),
     "ramp_limit_per_voxel": Uniform(0.08, 0.5, log=True),
     "slow_withheld": Uniform(0.0, 0.0),

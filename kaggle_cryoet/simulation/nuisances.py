@@ -33,6 +33,8 @@ class Nuisances:
     """Small unlabelled proteins in the ice."""
     lysate_clustered: float
     """Share of them that lie in loose groups."""
+    lysate_at_interface: float
+    """Share of the others that lie at one of the two surfaces of the ice."""
     companions_per_ribosome: float
     """Small proteins around each ribosome, besides the others."""
     distractors_per_cubic_micrometre: float

@@ -210,7 +210,14 @@ def _surroundings(
     }
     square_micrometres = np.prod(slab.shape_zyx[1:]) * (voxel_angstrom * 1e-4) ** 2
     lumps = int(rng.poisson(nuisances.contaminations_per_square_micrometre * square_micrometres))
-    lysate = scattered(number["lysate"], nuisances.lysate_clustered, slab, voxel_angstrom, rng)
+    lysate = scattered(
+        number["lysate"],
+        nuisances.lysate_clustered,
+        slab,
+        voxel_angstrom,
+        rng,
+        interface_fraction=nuisances.lysate_at_interface,
+    )
     company = companions(ribosomes, nuisances.companions_per_ribosome, voxel_angstrom, rng)
     return concatenate_beads(
         [
