@@ -123,6 +123,14 @@ class Recording:
 
 
 @njit(cache=True)
+def look_up(table, radius):  # type: ignore[no-untyped-def]
+    """Value of a table over 0 to `RADIAL_MAXIMUM`, between its samples by a line."""
+    position = min(radius / RADIAL_MAXIMUM * (len(table) - 1), len(table) - 1.001)
+    left = int(position)
+    return table[left] + (table[left + 1] - table[left]) * np.float32(position - left)
+
+
+@njit(cache=True)
 def ramp(frequency: float, limit: float) -> float:
     """Weight of a frequency across the tilt axis: itself well below a limit, the limit well above it.
 
@@ -159,14 +167,12 @@ def _apply_series(  # type: ignore[no-untyped-def]
     step,
     ramp_limit,
     across_cutoff,
-    radial_maximum,
     pattern,
     streaks,
 ):
     """Leave of a `(nz, ny, nx // 2 + 1)` spectrum, in place, what the series holds of it; weight the noise."""
     nz, ny, half = spectrum.shape
     tilts = len(angle)
-    samples = transfer.shape[1]
     for z in prange(nz):
         kz = (z if z <= nz // 2 else z - nz) / nz
         touched = np.empty(tilts, np.int64)
@@ -197,12 +203,7 @@ def _apply_series(  # type: ignore[no-untyped-def]
                 for i in range(count):
                     t = touched[i]
                     u = kx * np.cos(angle[t]) + kz * np.sin(angle[t])
-                    position = min(np.sqrt(u * u + ky * ky) / radial_maximum * (samples - 1), samples - 1.001)
-                    left = int(position)
-                    fraction = position - left
-                    amplitude = plane_weight[i] * (
-                        transfer[t, left] * (1.0 - fraction) + transfer[t, left + 1] * fraction
-                    )
+                    amplitude = plane_weight[i] * look_up(transfer[t], np.sqrt(u * u + ky * ky))
                     phase = -2.0 * np.pi * (ky * shift[t, 0] + u * shift[t, 1])
                     real += amplitude * np.cos(phase)
                     imaginary += amplitude * np.sin(phase)
@@ -252,7 +253,6 @@ def record(
         series.step_radian,
         series.ramp_limit_per_voxel,
         series.across_cutoff_per_voxel,
-        RADIAL_MAXIMUM,
         nuisances.fixed_pattern,
         nuisances.streaks,
     )

@@ -17,6 +17,7 @@ from kaggle_cryoet.simulation.microscope import (
     Recording,
     TiltSeries,
     contrast_transfer,
+    look_up,
     padded_spectrum,
     ramp,
     record,
@@ -201,14 +202,6 @@ def _restoration(frequency_per_angstrom: NDArray[np.float64], nuisances: Nuisanc
     return np.where(before_maximum, 1 + nuisances.low_frequency_restoration * (1 - ctf) / np.maximum(ctf, 1e-3), 1.0)
 
 
-@njit(cache=True)
-def _look_up(table, radius):  # type: ignore[no-untyped-def]
-    """Value of a table over 0 to `RADIAL_MAXIMUM`, between its samples by a line."""
-    position = min(radius / RADIAL_MAXIMUM * (len(table) - 1), len(table) - 1.001)
-    left = int(position)
-    return table[left] + (table[left + 1] - table[left]) * np.float32(position - left)
-
-
 @njit(cache=True, parallel=True)
 def _combine(spectrum, signal, noise, reached, width, signal_gain, noise_gain, leakage):  # type: ignore[no-untyped-def]
     nz, ny, half = spectrum.shape
@@ -219,8 +212,8 @@ def _combine(spectrum, signal, noise, reached, width, signal_gain, noise_gain, l
             for x in range(half):
                 radius = np.sqrt((x / width) ** 2 + ky * ky + kz * kz)
                 share = np.float32(1.0) if reached[z, x] else leakage
-                gained = signal[z, y, x] * _look_up(signal_gain, radius)
-                spectrum[z, y, x] = gained + noise[z, y, x] * (share * _look_up(noise_gain, radius))
+                gained = signal[z, y, x] * look_up(signal_gain, radius)
+                spectrum[z, y, x] = gained + noise[z, y, x] * (share * look_up(noise_gain, radius))
 
 
 @njit(cache=True, parallel=True)
@@ -238,4 +231,4 @@ def _fill_wedge(spectrum, full, width, lowest_angle, highest_angle, transfer, ra
             for y in range(ny):
                 ky = (y if y <= ny // 2 else y - ny) / ny
                 radius = np.sqrt((x / width) ** 2 + ky * ky + kz * kz)
-                spectrum[z, y, x] += full[z, y, x] * (levelled * _look_up(transfer, radius))
+                spectrum[z, y, x] += full[z, y, x] * (levelled * look_up(transfer, radius))
