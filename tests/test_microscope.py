@@ -265,7 +265,15 @@ def _again(settings: Nuisances) -> tuple[TiltSeries, Nuisances, np.random.Genera
 
 def test_withheld_low_frequencies_leave_particles_dark_and_take_their_shadows() -> None:
     density = ball((72, 80, 88), radius=6.0)
-    settings = nuisances(low_frequency_restoration=0.8, signal_per_noise=6.0, fixed_pattern=0.0, defocus_angstrom=3e4)
+    settings = nuisances(
+        low_frequency_restoration=0.8,
+        signal_per_noise=6.0,
+        fixed_pattern=0.0,
+        streaks=0.0,
+        defocus_angstrom=3e4,
+        amplitude_contrast=0.07,
+        ramp_limit_per_voxel=0.3,
+    )
     given, kept = (
         reconstruct_types(density, *_again(replace(settings, slow_withheld=withheld)), TOMOGRAM_TYPES)
         for withheld in (0.0, 1.0)
