@@ -104,13 +104,16 @@ def test_vesicle_beyond_the_border_is_cut_off() -> None:
     assert np.isfinite(density).all()
 
 
-def test_drawn_vesicles_stay_in_the_ice_however_large() -> None:
-    slab = Slab(shape_zyx=(100, 300, 310), thickness_voxels=60, slope_yx=(0, 0), offset_voxels=5)
+@pytest.mark.parametrize("taper", [(0.0, 0.0), (0.3, -0.2)])
+def test_drawn_vesicles_stay_in_the_ice_however_large(taper: tuple[float, float]) -> None:
+    slab = Slab(shape_zyx=(100, 300, 310), thickness_voxels=60, slope_yx=(0, 0), offset_voxels=5, taper_yx=taper)
     rng = np.random.default_rng(2)
     for vesicle in (draw_vesicle(slab, VOXEL, rng) for _ in range(50)):
+        z, y, x = vesicle.centre_zyx
+        thickness = 60 * (1 + taper[0] * (y / 300 - 0.5) + taper[1] * (x / 310 - 0.5))
         half = vesicle.radius_voxels * vesicle.flattening
-        assert half <= 0.45 * 60 + 1e-9
-        assert abs(vesicle.centre_zyx[0] - 55) + half <= 30 + 0.1 * half + 1
+        assert half <= 0.45 * thickness + 1e-9
+        assert abs(z - 55) + half <= thickness / 2 + 0.1 * half + 1
         assert 12 <= vesicle.radius_voxels <= 140
 
 
@@ -156,6 +159,9 @@ def test_outline_of_the_hole_is_as_rough_as_asked_and_the_film_knows_how_far_it_
     near = np.array([15.0, 20.0, 300.0])  # ten voxels inside the hole
     assert not smooth.touches(near, 5.0)
     assert rough.touches(near, 5.0)
+    beyond = np.array([rough.bottom_voxels + rough.thickness_voxels + 5.1, 20.0, 400.0])  # above the film
+    assert not rough.touches(beyond, 5.0)
+    assert rough.touches(beyond, 5.2)
 
 
 @pytest.mark.parametrize("taper", [(0.3, 0.0), (-0.2, 0.1), (0.0, -0.3)])

@@ -49,11 +49,11 @@ class CarbonFilm:
     def touches(self, position: NDArray[np.float64], radius: float) -> bool:
         """Whether a ball at `(3,)` zyx reaches into the film."""
         outside = np.hypot(*(position[1:] - self.hole_centre_yx)) - self.hole_radius_voxels
-        radius += MOST_ROUGH * self.edge_roughness_voxels  # the outline may come as much nearer
-        lifts = [self.lift(outside - radius), self.lift(outside + radius)]
+        reach = radius + MOST_ROUGH * self.edge_roughness_voxels  # the outline may come as much nearer
+        lifts = [self.lift(outside - reach), self.lift(outside + reach)]
         above = position[0] - radius > self.bottom_voxels + self.thickness_voxels + max(lifts)
         below = position[0] + radius < self.bottom_voxels + min(lifts)
-        return bool(outside + radius + EDGE_VOXELS > 0 and not above and not below)
+        return bool(outside + reach + EDGE_VOXELS > 0 and not above and not below)
 
     def lift(self, outside: float) -> float:
         """How much higher the film lies so many voxels outside the hole's edge than far from it."""

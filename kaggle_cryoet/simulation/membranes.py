@@ -56,9 +56,11 @@ def draw_vesicle(slab: Slab, voxel_angstrom: float, rng: np.random.Generator) ->
     """A vesicle somewhere in the ice, of random size, shape and strength."""
     low, high = np.log(SMALLEST_RADIUS_ANGSTROM), np.log(LARGEST_RADIUS_ANGSTROM)
     radius = float(np.exp(rng.uniform(low, high))) / voxel_angstrom
-    flattening = min(1.0, 0.45 * slab.thickness_voxels / radius)
+    y, x = slab.draw_across(1, rng)
+    flattening = min(1.0, 0.45 * float(slab.thickness(y, x)[0]) / radius)
+    z = slab.draw_heights(y, x, 0.9 * radius * flattening, rng)
     return Vesicle(
-        centre_zyx=slab.draw(1, 0.9 * radius * flattening, rng)[0],
+        centre_zyx=np.concatenate([z, y, x]),
         radius_voxels=radius,
         flattening=flattening,
         ripple_wave=rng.normal(0, 1.6, (RIPPLES, 3)),

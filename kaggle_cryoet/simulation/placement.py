@@ -60,17 +60,30 @@ class Slab:
 
         Uniform but for a share `interface_fraction`, which lies as close to either surface as the margin allows.
         """
+        y, x = self.draw_across(count, rng)
+        z = self.draw_heights(y, x, margin_voxels, rng, interface_fraction=interface_fraction)
+        return np.stack([z, y, x], axis=1)
+
+    def draw_heights(
+        self,
+        y: NDArray[np.float64],
+        x: NDArray[np.float64],
+        margin_voxels: float,
+        rng: np.random.Generator,
+        *,
+        interface_fraction: float = 0.0,
+    ) -> NDArray[np.float64]:
+        """`(n,)` heights z at `(n,)` places of the field, as in `draw`."""
         depth = self.shape_zyx[0]
-        y, x = self._across(count, rng)
         middle = self.middle(y, x)
         margin = min(margin_voxels, depth / 2 - 0.5)
         half = np.maximum(self.thickness(y, x) / 2 - margin_voxels, 0.5)
         low = np.clip(middle - half, margin, depth - 1 - margin)
         high = np.clip(middle + half, margin, depth - 1 - margin)
-        share = rng.random(count)
-        at_interface = rng.random(count) < interface_fraction
+        share = rng.random(len(y))
+        at_interface = rng.random(len(y)) < interface_fraction
         share = np.where(at_interface, np.where(share < 0.5, 0.0, 1.0) + (0.5 - share) * 2 * INTERFACE_SHARE, share)
-        return np.stack([low + np.clip(share, 0, 1) * (high - low), y, x], axis=1)
+        return np.asarray(low + np.clip(share, 0, 1) * (high - low))
 
     def contains(self, position: NDArray[np.float64]) -> NDArray[np.bool_]:
         """`(n,)` whether `(n, 3)` positions zyx are inside the ice and the volume."""
@@ -78,7 +91,7 @@ class Slab:
         height = np.abs(position[..., 0] - self.middle(position[..., 1], position[..., 2]))
         return np.asarray(inside & (height <= self.thickness(position[..., 1], position[..., 2]) / 2))
 
-    def _across(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def draw_across(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """`count` places `y`, `x` in the field, as many as the ice is thick there, by rejection."""
         _, height, width = self.shape_zyx
         thickest = self.thickness_voxels * (1 + sum(np.abs(self.taper_yx)) / 2)
