@@ -37,6 +37,7 @@ train.add_command(train_yolo)
 @click.option("--hard-negatives", type=click.Path(path_type=Path), metavar="CSV", help="Submission for DATA_DIR...")
 @click.option("--stream", type=int, nargs=3, metavar="Z Y X", help="Simulate tomograms of this shape meanwhile.")
 @click.option("--epochs", type=int, default=20, show_default=True, help="Portions of 800 crops.")
+@click.option("--time-limit", type=float, metavar="SECONDS", help="Train for no more epochs than fit into this time.")
 @click.option("--keep", type=int, default=0, show_default=True, help="Keep so many of the latest models apart.")
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other setting: training.loss.name=focal."
@@ -56,6 +57,7 @@ def train_unet(
     hard_negatives: Path | None,
     stream: tuple[int, int, int] | None,
     epochs: int,
+    time_limit: float | None,
     keep: int,
     changes: tuple[str, ...],
     seed: int,
@@ -89,6 +91,7 @@ def train_unet(
         start_from=start_from,
         resume=resume,
         length=recipe.length,
+        time_limit_seconds=time_limit,
         crops=recipe.crops,
         data=recipe.data,
         settings=recipe.training,

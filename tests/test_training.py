@@ -2,6 +2,7 @@ import csv
 import json
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from kaggle_cryoet.picking.equalise import mean_spectrum
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
-from kaggle_cryoet.training import checkpoints, unet
+from kaggle_cryoet.training import checkpoints, keep_within_time, unet
 from kaggle_cryoet.training.augment import AugmentSettings
 from kaggle_cryoet.training.crops import CropSettings
 from kaggle_cryoet.training.data import DataSettings
@@ -144,6 +145,61 @@ def test_an_interrupted_training_that_goes_on_is_the_unbroken_one(data, tmp_path
     ]
     for name, value in saved[0]["current_model_state"].items():
         assert torch.equal(value, saved[1]["current_model_state"][name]), name
+
+
+class Clock:
+    """Seconds that pass with the steps of a training alone."""
+
+    def __init__(self, monkeypatch, *seconds_per_step):
+        self.now = 100.0
+        self.steps = iter(seconds_per_step)
+        training_step = UNetModule.training_step
+
+        def timed(module, batch, batch_index):
+            self.now += next(self.steps)
+            return training_step(module, batch, batch_index)
+
+        monkeypatch.setattr(UNetModule, "training_step", timed)
+        for module in (unet, keep_within_time):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+def test_a_time_limit_shortens_the_schedule_to_the_epochs_that_fit(data, tmp_path, monkeypatch):
+    length = replace(TWO_EPOCHS, epochs=8)
+    with monkeypatch.context() as patch:
+        clock = Clock(patch, *[5.0] * 6)  # three epochs of two steps; a fourth would end after 40 seconds
+        folder = train(data, tmp_path / "unbroken", length=length, time_limit_seconds=39.0)
+        assert clock.now == 130
+    assert load_unet(folder).provenance["epochs"] == 3
+    assert len([row for row in log_of(tmp_path / "unbroken") if row["loss"]]) == 3
+    checkpoint = torch.load(tmp_path / "unbroken" / "checkpoints" / "last.ckpt", weights_only=False)
+    rate = checkpoint["lr_schedulers"][0]["_last_lr"][0]
+    assert rate == pytest.approx(OptimiserSettings().learning_rate * OptimiserSettings().final_fraction)
+
+    with monkeypatch.context() as patch:
+        Clock(patch, *[5.0] * 6)
+        interrupt_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "broken", length=length, time_limit_seconds=39.0)
+    assert train(data, tmp_path / "broken", length=length, resume=True).name == "unet3d"
+    expected = weights_of(tmp_path / "unbroken" / "unet3d")
+    for name, value in weights_of(tmp_path / "broken" / "unet3d").items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_a_training_that_a_time_limit_ends_sooner_than_it_was_planned_is_kept_all_the_same(data, tmp_path, monkeypatch):
+    Clock(monkeypatch, *[5.0] * 4, *[20.0] * 2)  # the third of epochs is four times as long
+    length = replace(TWO_EPOCHS, epochs=8, validate_every=4, keep=2)
+    folder = train(data, tmp_path / "out", length=length, time_limit_seconds=79.0)
+    assert load_unet(folder).provenance["epochs"] == 3
+    assert sorted(path.name for path in (tmp_path / "out" / "models").iterdir()) == ["epoch-0001", "epoch-0003"]
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_impossible_time_limit_is_refused(data, tmp_path, limit):
+    with pytest.raises(InputError, match="positive and finite"):
+        train(data, tmp_path / "out", time_limit_seconds=limit)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -74,6 +74,8 @@ class SaveModel(Callback):
         self.settings = settings
         self.provenance = provenance
         self.started = time.monotonic()
+        self.saved = 0
+        """Epochs after which it was saved last."""
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds since the start, for the checkpoint."""
@@ -93,11 +95,19 @@ class SaveModel(Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Save."""
+        self._save(trainer, module, trainer.current_epoch + 1)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Save what a time limit ended before its turn to be looked at, with the last thresholds."""
+        if self.saved < trainer.current_epoch:
+            self._save(trainer, module, trainer.current_epoch)
+
+    def _save(self, trainer: lightning.Trainer, module: lightning.LightningModule, epochs: int) -> None:
         averaged = self.averaging._average_model  # lightning has no public way to it
         if averaged is None or not isinstance(module, UNetModule) or not trainer.is_global_zero:
             return
         provenance = self.provenance | {
-            "epochs": trainer.current_epoch + 1,
+            "epochs": epochs,
             "minutes": round((time.monotonic() - self.started) / 60, 1),
             "validation": None if module.validation_score is None else module.validation_score.to_json_dict(),
         }
@@ -109,9 +119,10 @@ class SaveModel(Callback):
             provenance=provenance,
         )
         save_unet(self.directory, model)
+        self.saved = epochs
         if self.length.keep:
             kept = self.directory.parent / KEPT_FOLDER
-            save_unet(kept / f"epoch-{trainer.current_epoch + 1:04d}", model)
+            save_unet(kept / f"epoch-{epochs:04d}", model)
             for old in sorted(kept.glob("epoch-*"))[: -self.length.keep]:
                 shutil.rmtree(old)
 

@@ -32,6 +32,8 @@ _Part = tuple[dict[str, Picks], NDArray[np.int64]]
 
 ORIGIN = "origin"
 """Where a checkpoint says of what training it is."""
+SCHEDULE = "schedule"
+"""Where it says how many steps the schedule has, which are less than planned if a time limit shortened it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,7 @@ class UNetModule(lightning.LightningModule):
         settings: UNetTrainingSettings,
         voxel_angstrom: float,
         validation: Sequence[LabelledVolume],
+        planned_steps: int,
         steps: int,
         seed: int,
     ) -> None:
@@ -130,6 +133,7 @@ class UNetModule(lightning.LightningModule):
         self.network = network
         self.settings = settings
         self.validation_volumes = validation
+        self.planned_steps = planned_steps
         self.steps = steps
         self.seed = seed
         self.thresholds: tuple[float, ...] = (0.5,) * len(PARTICLES)
@@ -190,7 +194,8 @@ class UNetModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say of what training the checkpoint is, so that another one does not go on from it."""
-        checkpoint[ORIGIN] = {"steps": self.steps, "seed": self.seed}
+        checkpoint[ORIGIN] = {"steps": self.planned_steps, "seed": self.seed}
+        checkpoint[SCHEDULE] = self.steps
 
     def configure_optimizers(self) -> Any:
         """AdamW; norms and biases do not decay."""

@@ -2,7 +2,9 @@
 
 import builtins
 import functools
+import math
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,7 +33,8 @@ from kaggle_cryoet.training.checkpoints import (
 )
 from kaggle_cryoet.training.crops import CropDataset, CropSettings
 from kaggle_cryoet.training.data import DataSettings, load_split, split_sources
-from kaggle_cryoet.training.module import UNetModule, UNetTrainingSettings
+from kaggle_cryoet.training.keep_within_time import KeepWithinTime
+from kaggle_cryoet.training.module import SCHEDULE, UNetModule, UNetTrainingSettings
 from kaggle_cryoet.training.presets import network_settings, training_preset
 from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.source import source_commit
@@ -65,6 +68,7 @@ def train_unet(
     start_from: str | Path | None = None,
     resume: bool = False,
     length: TrainingLength | None = None,
+    time_limit_seconds: float | None = None,
     crops: CropSettings | None = None,
     data: DataSettings | None = None,
     settings: UNetTrainingSettings | None = None,
@@ -95,6 +99,8 @@ def train_unet(
         Go on from the last checkpoint in `output`; its steps are those of an unbroken training.
     length, crops, data, settings
         How long, on which crops of which tomograms, and how, if not as the preset says.
+    time_limit_seconds
+        Train for no more epochs than fit into this time, and shorten the schedule with them; each call counts anew.
     seed
         Of weights, crops and augmentation.
     device
@@ -108,6 +114,9 @@ def train_unet(
         If the data cannot be trained on, there is nothing to resume or to start from, or what is resumed began with
         other tomograms or settings.
     """
+    began = time.monotonic()
+    if time_limit_seconds is not None and not 0 < time_limit_seconds < math.inf:
+        raise InputError(f"the time limit must be positive and finite, got {time_limit_seconds} s")
     output = Path(output)
     length = length or TrainingLength()
     crops = crops or CropSettings()
@@ -124,9 +133,10 @@ def train_unet(
     stride: int = network.stride  # type: ignore[assignment]
     if any(edge % network.multiple for edge in crops.shape_zyx):  # type: ignore[operator]
         raise InputError(f"edges of crops must be multiples of {network.multiple}, got {crops.shape_zyx}")
-    epochs_done = 0
+    epochs_done, steps = 0, length.steps
     if resume:
-        epochs_done = read_checkpoint(checkpoint, network, {"steps": length.steps, "seed": seed})["epoch"] + 1
+        content = read_checkpoint(checkpoint, network, {"steps": length.steps, "seed": seed})
+        epochs_done, steps = content["epoch"] + 1, content.get(SCHEDULE, length.steps)
     if settings.hold_statistics and start is None and not resume:
         raise InputError("hold_statistics holds those of a model to start from, and none is given")
     if data.least_equalised < 1 and not settings.equalise:
@@ -144,7 +154,8 @@ def train_unet(
         settings=settings,
         voxel_angstrom=training[0].voxel_angstrom,
         validation=validation,
-        steps=length.steps,
+        planned_steps=length.steps,
+        steps=steps,
         seed=seed,
     )
     crops_of = functools.partial(
@@ -183,6 +194,7 @@ def train_unet(
     averaging = RunningAverage(length.ema_decay)
     callbacks += [
         StopAtNonsense(),
+        *([] if time_limit_seconds is None else [KeepWithinTime(length, began + time_limit_seconds)]),
         SaveModel(output / UNET_FOLDER, averaging, built_from, provenance, length),
         averaging,
         DrawCurves(),
@@ -191,7 +203,8 @@ def train_unet(
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         with quiet():
-            trainer = make_trainer(length, devices, callbacks, csv_logger(output, epochs_done), progress=progress)
+            scheduled = replace(length, epochs=steps * length.batch_size // length.crops_per_epoch)
+            trainer = make_trainer(scheduled, devices, callbacks, csv_logger(output, epochs_done), progress=progress)
             trainer.fit(
                 module,
                 datamodule=CropLoaders(dataset, length, crop_workers(devices), epochs_done),

@@ -1,0 +1,47 @@
+"""A training that ends in time: as many epochs as fit, with a schedule that is theirs."""
+
+import time
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from kaggle_cryoet.training.module import UNetModule
+from kaggle_cryoet.training.trainer import TrainingLength
+
+SLOWER = 1.1
+"""An epoch that is to come may take so much longer than the longest so far."""
+
+
+class KeepWithinTime(Callback):
+    """Shortens the schedule to the epochs that fit into what is left of a time limit.
+
+    So the last epoch is one that was planned as such, with the lowest rate. One more that fits becomes the last. What
+    the first epoch waits for its first batch, simulated tomograms for example, counts but is not expected again.
+    """
+
+    def __init__(self, length: TrainingLength, ends: float) -> None:
+        self.length = length
+        self.ends = ends
+        """By the monotonic clock, in seconds."""
+        self.began = 0.0
+        self.longest = 0.0
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, batch: object, batch_index: int
+    ) -> None:
+        """Note when the first batch of a training, or else the epoch before, was there."""
+        if not self.began:
+            self.began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Shorten, or take back some of it."""
+        now = time.monotonic()
+        self.longest = max(self.longest, now - self.began)
+        self.began = now
+        left = self.ends - now
+        more = max(int(left / (SLOWER * self.longest)), int(left >= self.longest))
+        fitting = min(trainer.current_epoch + 1 + more, self.length.epochs)
+        fitting = trainer.strategy.broadcast(fitting)  # of the first device, whose clock counts
+        trainer.fit_loop.max_epochs = fitting
+        assert isinstance(module, UNetModule)
+        module.steps = fitting * self.length.crops_per_epoch // self.length.batch_size
