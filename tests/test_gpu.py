@@ -1,5 +1,6 @@
 """A GPU finds what the CPU finds, and trains: `pytest --gpu tests/test_gpu.py`, where there is one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,15 @@ import pytest
 import torch
 
 from kaggle_cryoet import predict
-from kaggle_cryoet.models.store import load_unet
-from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, UNET_FOLDER
+from kaggle_cryoet.models.store import load_unet, load_yolo
+from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, UNET_FOLDER, YOLO_FOLDER
 from kaggle_cryoet.training.crops import CropSettings
 from kaggle_cryoet.training.data import DataSettings
+from kaggle_cryoet.training.slice_dataset import SliceSettings
 from kaggle_cryoet.training.stream import StreamSettings
 from kaggle_cryoet.training.unet import TrainingLength, train_unet
+from kaggle_cryoet.training.yolo import train_yolo
+from kaggle_cryoet.training.yolo_recipes import PRESETS
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +61,18 @@ def test_a_gpu_trains_on_a_stream_and_goes_on(labelled_runs: Path, tmp_path: Pat
         assert torch.isfinite(value).all(), name
     assert any(not torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
     assert train_unet([labelled_runs], tmp_path / "run", resume=True, **{**options, "start_from": None}) == folder
+
+
+def test_a_gpu_trains_a_detector(labelled_runs: Path, tmp_path: Path) -> None:
+    options = {
+        "recipe": replace(PRESETS["ours"], batch_size=4, epochs=2),
+        "slices": SliceSettings(every=8),
+        "device": "cuda",
+        "progress": False,
+    }
+    start = SHIPPED_WEIGHTS / YOLO_FOLDER
+    folder = train_yolo([labelled_runs], tmp_path / "run", start_from=start, **options)
+    before = load_yolo(start).network.state_dict()
+    after = load_yolo(folder).network.state_dict()
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert any(not torch.equal(value, before[name]) for name, value in after.items())
