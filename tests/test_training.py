@@ -209,7 +209,7 @@ def test_what_processes_draw_from_a_stream_is_what_one_draws_also_after_an_inter
     (tmp_path / "unbroken" / unet.STREAM_FOLDER / "0").mkdir(parents=True)  # left by another
     train(data, tmp_path / "unbroken", **options)
     with monkeypatch.context() as patch:
-        patch.setattr(unet, "crop_workers", lambda devices: 2)
+        patch.setattr(unet, "loader_processes", lambda devices: 2)
         with patch.context() as interrupting:
             interrupt_at(interrupting, 5)
             with pytest.raises(KeyboardInterrupt):

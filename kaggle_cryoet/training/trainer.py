@@ -1,7 +1,6 @@
 """Lightning's trainer as it is used here: on one device or several, and quiet."""
 
 import logging
-import os
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,6 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.training.crops import EpochSampler
 
-MOST_WORKERS = 12
 BFLOAT16_SINCE = (8, 0)
 """Compute capability of the first GPUs that have it."""
 
@@ -90,13 +88,6 @@ class CropLoaders(lightning.LightningDataModule):
 def devices_that_share(devices: Sequence[torch.device], batch_size: int) -> list[torch.device]:
     """As many of the devices as divide a batch evenly."""
     return list(devices[: max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)])
-
-
-def crop_workers(devices: Sequence[torch.device]) -> int:
-    """Processes that draw crops for each device: none on a CPU, which has better things to do."""
-    if devices[0].type == "cpu":
-        return 0
-    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // len(devices)))
 
 
 def make_trainer(

@@ -34,6 +34,7 @@ from kaggle_cryoet.training.checkpoints import (
 from kaggle_cryoet.training.crops import CropDataset, CropSettings
 from kaggle_cryoet.training.data import DataSettings, load_split, split_sources
 from kaggle_cryoet.training.keep_within_time import KeepWithinTime
+from kaggle_cryoet.training.loaders import loader_processes
 from kaggle_cryoet.training.module import SCHEDULE, UNetModule, UNetTrainingSettings
 from kaggle_cryoet.training.presets import network_settings, training_preset
 from kaggle_cryoet.training.seeds import check_seed
@@ -42,7 +43,6 @@ from kaggle_cryoet.training.stream import LeadStream, Stream, StreamedCrops
 from kaggle_cryoet.training.trainer import (
     CropLoaders,
     TrainingLength,
-    crop_workers,
     devices_that_share,
     make_trainer,
     quiet,
@@ -207,7 +207,7 @@ def train_unet(
             trainer = make_trainer(scheduled, devices, callbacks, csv_logger(output, epochs_done), progress=progress)
             trainer.fit(
                 module,
-                datamodule=CropLoaders(dataset, length, crop_workers(devices), epochs_done),
+                datamodule=CropLoaders(dataset, length, loader_processes(devices), epochs_done),
                 ckpt_path=checkpoint if resume else None,
                 weights_only=False,
             )

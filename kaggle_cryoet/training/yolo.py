@@ -10,6 +10,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_yolo
 from kaggle_cryoet.picking.branches import YOLO_FOLDER
 from kaggle_cryoet.picking.devices import choose_devices
+from kaggle_cryoet.training.loaders import loader_processes
 from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
 from kaggle_cryoet.training.slice_folder import DATA_FILE, SliceFolder, read_slice_folder
@@ -105,6 +106,7 @@ def train_yolo(
         "resume": str(checkpoint) if resume else False,
         "data": str(folder.data_yaml.absolute()),
         "device": "cpu" if where.type == "cpu" else str(where.index or 0),
+        "workers": loader_processes([where]),
         "project": str(output.absolute()),
         "name": RECORD_FOLDER,
         "save_dir": str((output / RECORD_FOLDER).absolute()),

@@ -121,7 +121,6 @@ def ultralytics_arguments(recipe: YoloRecipe, *, image_pixels: int, seed: int) -
         "amp": False,  # its check would fetch weights; the trainer turns on half precision itself
         "deterministic": False,
         "seed": seed,
-        "workers": 4,  # on a GPU; on the CPU the trainer uses none
         "plots": True,
         "verbose": False,
         "exist_ok": True,
