@@ -63,11 +63,12 @@ def binomial_filter(x: Tensor, step: int = 1) -> Tensor:
     """
     for axis in (2, 3, 4):
         inner = x.shape[axis] - step
-        first = x.narrow(axis, 0, 1).expand([step if i == axis else n for i, n in enumerate(x.shape)])
-        last = x.narrow(axis, x.shape[axis] - 1, 1).expand_as(first)
-        before = torch.cat([first, x.narrow(axis, 0, inner)], dim=axis)
-        after = torch.cat([x.narrow(axis, step, inner), last], dim=axis)
-        x = torch.lerp(x, before.add_(after).mul_(0.5), 0.5)
+        smooth = 0.5 * x
+        smooth.narrow(axis, step, inner).add_(x.narrow(axis, 0, inner), alpha=0.25)
+        smooth.narrow(axis, 0, step).add_(x.narrow(axis, 0, 1), alpha=0.25)
+        smooth.narrow(axis, 0, inner).add_(x.narrow(axis, step, inner), alpha=0.25)
+        smooth.narrow(axis, inner, step).add_(x.narrow(axis, inner + step - 1, 1), alpha=0.25)
+        x = smooth
     return x
 
 

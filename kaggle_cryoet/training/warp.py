@@ -102,12 +102,20 @@ def _read_mirrored(
 
 @njit(cache=True, nogil=True)
 def _interpolate(box, crop, warp, origin):  # type: ignore[no-untyped-def]
-    """Fill a crop from a box that holds all it needs; z does not mix with y and x, so that two sections suffice."""
+    """Fill a crop from a box that holds all it needs; z does not mix with y and x, the same in each section."""
     depth, height, width = box.shape
-    section = np.empty((height, width), dtype=np.float32)
+    corner = np.empty((*crop.shape[1:], 2), dtype=np.int32)
+    beyond = np.empty((*crop.shape[1:], 2), dtype=np.float32)
+    for y in range(crop.shape[1]):
+        for x in range(crop.shape[2]):
+            v = min(max(origin[1] + warp[1, 1] * y + warp[1, 2] * x, 0.0), height - 1.0)
+            u = min(max(origin[2] + warp[2, 1] * y + warp[2, 2] * x, 0.0), width - 1.0)
+            corner[y, x, 0], corner[y, x, 1] = int(v), int(u)
+            beyond[y, x, 0], beyond[y, x, 1] = v - int(v), u - int(u)
+    section = np.zeros((height + 1, width + 1), dtype=np.float32)  # what is beyond the last voxels counts nothing
     for z in range(crop.shape[0]):
         at = min(max(origin[0] + warp[0, 0] * z, 0.0), depth - 1.0)
-        below = min(int(at), depth - 2) if depth > 1 else 0
+        below = int(at)
         above = min(below + 1, depth - 1)
         share = np.float32(at - below)
         for i in range(height):
@@ -115,11 +123,8 @@ def _interpolate(box, crop, warp, origin):  # type: ignore[no-untyped-def]
                 section[i, j] = box[below, i, j] + share * (box[above, i, j] - box[below, i, j])
         for y in range(crop.shape[1]):
             for x in range(crop.shape[2]):
-                v = min(max(origin[1] + warp[1, 1] * y + warp[1, 2] * x, 0.0), height - 1.0)
-                u = min(max(origin[2] + warp[2, 1] * y + warp[2, 2] * x, 0.0), width - 1.0)
-                i, j = int(v), int(u)
-                i1, j1 = min(i + 1, height - 1), min(j + 1, width - 1)
-                dv, du = np.float32(v - i), np.float32(u - j)
-                upper = section[i, j] + du * (section[i, j1] - section[i, j])
-                lower = section[i1, j] + du * (section[i1, j1] - section[i1, j])
+                i, j = corner[y, x, 0], corner[y, x, 1]
+                dv, du = beyond[y, x, 0], beyond[y, x, 1]
+                upper = section[i, j] + du * (section[i, j + 1] - section[i, j])
+                lower = section[i + 1, j] + du * (section[i + 1, j + 1] - section[i + 1, j])
                 crop[z, y, x] = upper + dv * (lower - upper)
