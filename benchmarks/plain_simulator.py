@@ -179,10 +179,11 @@ def record(density: Volume, imaging: Imaging, rng: np.random.Generator) -> Volum
 @click.command()
 @click.argument("maps", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
+@click.option("--kind", "kinds", type=click.Choice(list(IMAGINGS)), multiple=True, help="Imaging; all if not given.")
 @click.option("--runs", type=int, default=3, show_default=True, help="Tomograms of each kind.")
 @click.option("--shape", type=int, nargs=3, default=(184, 320, 320), show_default=True, metavar="Z Y X")
 @click.option("--seed", type=int, default=0, show_default=True)
-def main(maps: Path, output: Path, runs: int, shape: tuple[int, int, int], seed: int) -> None:
+def main(maps: Path, output: Path, kinds: tuple[str, ...], runs: int, shape: tuple[int, int, int], seed: int) -> None:
     """Write labelled tomograms made of the density maps in MAPS into a folder in OUTPUT for each kind of imaging."""
     if output.exists() and any(output.iterdir()):
         raise click.ClickException(f"{output}: is not empty; expected a new folder")
@@ -190,7 +191,8 @@ def main(maps: Path, output: Path, runs: int, shape: tuple[int, int, int], seed:
         densities = read_maps(maps)
     except InputError as error:
         raise click.ClickException(str(error)) from None
-    for name, imaging in IMAGINGS.items():
+    for name in kinds or IMAGINGS:
+        imaging = IMAGINGS[name]
         for number in range(runs):
             rng = np.random.default_rng((seed, number))
             density, picks = draw_specimen(densities, imaging, shape, rng)
