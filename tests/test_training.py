@@ -195,6 +195,24 @@ def test_a_training_that_a_time_limit_ends_sooner_than_it_was_planned_is_kept_al
     assert sorted(path.name for path in (tmp_path / "out" / "models").iterdir()) == ["epoch-0001", "epoch-0003"]
 
 
+def test_what_is_resumed_and_ended_before_a_look_at_the_score_keeps_its_thresholds(data, tmp_path, monkeypatch):
+    length = replace(TWO_EPOCHS, epochs=8, validate_every=4)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "out", length=length)
+    before = load_unet(tmp_path / "out" / "unet3d")
+    assert before.provenance["epochs"] == 1
+    Clock(monkeypatch, 5.0, 5.0)
+    after = load_unet(train(data, tmp_path / "out", length=length, resume=True, time_limit_seconds=12.0))
+    assert after.provenance["epochs"] == 2
+    assert (after.thresholds, after.calibration) == (before.thresholds, before.calibration)
+    assert after.thresholds != (0.5,) * 6
+    written = (tmp_path / "out" / "unet3d" / "weights.safetensors").stat().st_mtime_ns
+    train(data, tmp_path / "out", length=length, resume=True)  # its schedule is at its end
+    assert (tmp_path / "out" / "unet3d" / "weights.safetensors").stat().st_mtime_ns == written
+
+
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
 def test_an_impossible_time_limit_is_refused(data, tmp_path, limit):
     with pytest.raises(InputError, match="positive and finite"):

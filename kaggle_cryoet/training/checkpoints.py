@@ -67,6 +67,8 @@ class SaveModel(Callback):
         settings: UNetSettings,
         provenance: dict[str, Any],
         length: TrainingLength,
+        *,
+        saved: int = 0,
     ) -> None:
         self.length = length
         self.directory = directory
@@ -74,7 +76,7 @@ class SaveModel(Callback):
         self.settings = settings
         self.provenance = provenance
         self.started = time.monotonic()
-        self.saved = 0
+        self.saved = saved
         """Epochs after which it was saved last."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -103,6 +105,7 @@ class SaveModel(Callback):
             self._save(trainer, module, trainer.current_epoch)
 
     def _save(self, trainer: lightning.Trainer, module: lightning.LightningModule, epochs: int) -> None:
+        """Write what has become of the average after so many epochs."""
         averaged = self.averaging._average_model  # lightning has no public way to it
         if averaged is None or not isinstance(module, UNetModule) or not trainer.is_global_zero:
             return

@@ -191,11 +191,15 @@ def train_unet(
     if resume and known is not None:
         check_unchanged(_began_with(known.provenance), _began_with(provenance), what="a training")
         provenance["started_from"] = known.provenance.get("started_from")
+    epochs_saved = 0
+    if resume and known is not None:  # what no look at the score replaces stays what it was
+        module.thresholds, module.calibration = known.thresholds, known.calibration
+        epochs_saved = int(known.provenance.get("epochs", 0))
     averaging = RunningAverage(length.ema_decay)
     callbacks += [
         StopAtNonsense(),
         *([] if time_limit_seconds is None else [KeepWithinTime(length, began + time_limit_seconds)]),
-        SaveModel(output / UNET_FOLDER, averaging, built_from, provenance, length),
+        SaveModel(output / UNET_FOLDER, averaging, built_from, provenance, length, saved=epochs_saved),
         averaging,
         DrawCurves(),
         SaveCheckpoint(checkpoint),
