@@ -224,7 +224,7 @@ def test_bad_requests_are_refused_before_anything_is_written(tmp_path: Path, sli
         ({"preset": "theirs"}, "unknown preset"),
         ({"seed": -1}, "a seed is from 0"),
         ({"seed": 2**32}, "a seed is from 0"),
-        ({"time_limit_seconds": 0.0}, "a time limit is positive"),
+        ({"time_limit_seconds": 0.0}, "time limit must be positive"),
         ({"validation_directories": [labelled_runs]}, "nothing beside it"),
     ):
         with pytest.raises(InputError, match=said):

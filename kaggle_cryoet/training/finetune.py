@@ -37,6 +37,7 @@ from kaggle_cryoet.training.presets import training_preset
 from kaggle_cryoet.training.rehearsal import seconds_per_step
 from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
 from kaggle_cryoet.training.thresholds import fit_thresholds
+from kaggle_cryoet.training.time_limit import check_time_limit
 from kaggle_cryoet.training.unchanged import check_unchanged
 from kaggle_cryoet.training.unet import TrainingLength
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
@@ -134,8 +135,7 @@ def fine_tune(
         the output cannot be written.
     """
     began = time.monotonic()
-    if not 0 < time_limit_seconds < math.inf:
-        raise InputError(f"the time limit must be positive and finite, got {time_limit_seconds} s")
+    check_time_limit(time_limit_seconds)
     output, crops, settings = Path(output), crops or CropSettings(), settings or FineTuneSettings()
     runs = find_labelled_runs([Path(directory) for directory in data_directories])
     if len(runs) < 2:

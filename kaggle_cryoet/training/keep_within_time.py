@@ -6,17 +6,14 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 
 from kaggle_cryoet.training.module import UNetModule
+from kaggle_cryoet.training.time_limit import fitting_epochs
 from kaggle_cryoet.training.trainer import TrainingLength
-
-SLOWER = 1.1
-"""An epoch that is to come may take so much longer than the longest so far."""
 
 
 class KeepWithinTime(Callback):
-    """Shortens the schedule to the epochs that fit into what is left of a time limit.
+    """Shortens the schedule to the epochs that fit into what is left of a time limit, by the longest so far.
 
-    So the last epoch is one that was planned as such, with the lowest rate. One more that fits becomes the last. What
-    the first epoch waits for its first batch, simulated tomograms for example, counts but is not expected again.
+    What the first epoch waits for its first batch, simulated tomograms for example, counts but is not expected again.
     """
 
     def __init__(self, length: TrainingLength, ends: float) -> None:
@@ -38,9 +35,9 @@ class KeepWithinTime(Callback):
         now = time.monotonic()
         self.longest = max(self.longest, now - self.began)
         self.began = now
-        left = self.ends - now
-        more = max(int(left / (SLOWER * self.longest)), int(left >= self.longest))
-        fitting = min(trainer.current_epoch + 1 + more, self.length.epochs)
+        fitting = fitting_epochs(
+            trainer.current_epoch + 1, self.length.epochs, left_seconds=self.ends - now, epoch_seconds=self.longest
+        )
         fitting = trainer.strategy.broadcast(fitting)  # of the first device, whose clock counts
         trainer.fit_loop.max_epochs = fitting
         assert isinstance(module, UNetModule)

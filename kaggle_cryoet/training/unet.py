@@ -2,7 +2,6 @@
 
 import builtins
 import functools
-import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -40,6 +39,7 @@ from kaggle_cryoet.training.presets import network_settings, training_preset
 from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.source import source_commit
 from kaggle_cryoet.training.stream import LeadStream, Stream, StreamedCrops
+from kaggle_cryoet.training.time_limit import check_time_limit
 from kaggle_cryoet.training.trainer import (
     CropLoaders,
     TrainingLength,
@@ -115,8 +115,8 @@ def train_unet(
         other tomograms or settings.
     """
     began = time.monotonic()
-    if time_limit_seconds is not None and not 0 < time_limit_seconds < math.inf:
-        raise InputError(f"the time limit must be positive and finite, got {time_limit_seconds} s")
+    if time_limit_seconds is not None:
+        check_time_limit(time_limit_seconds)
     output = Path(output)
     length = length or TrainingLength()
     crops = crops or CropSettings()
@@ -188,12 +188,14 @@ def train_unet(
         "data": asdict(data),
         "training": asdict(settings),
     }
+    epochs_saved = 0
     if resume and known is not None:
         check_unchanged(_began_with(known.provenance), _began_with(provenance), what="a training")
         provenance["started_from"] = known.provenance.get("started_from")
-    epochs_saved = 0
-    if resume and known is not None:  # what no look at the score replaces stays what it was
-        module.thresholds, module.calibration = known.thresholds, known.calibration
+        module.thresholds, module.calibration = (
+            known.thresholds,
+            known.calibration,
+        )  # until there is a look at the score
         epochs_saved = int(known.provenance.get("epochs", 0))
     averaging = RunningAverage(length.ema_decay)
     callbacks += [

@@ -15,6 +15,7 @@ from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
 from kaggle_cryoet.training.slice_folder import DATA_FILE, SliceFolder, read_slice_folder
 from kaggle_cryoet.training.source import source_commit
+from kaggle_cryoet.training.time_limit import check_time_limit
 from kaggle_cryoet.training.unchanged import check_unchanged
 from kaggle_cryoet.training.yolo_recipes import PRESET_SEEDS, PRESETS, YoloRecipe, ultralytics_arguments
 from kaggle_cryoet.training.yolo_record import KeepModel, show_progress
@@ -89,8 +90,8 @@ def train_yolo(
     output = Path(output)
     recipe, seed = _recipe(preset, recipe, epochs), PRESET_SEEDS[preset] if seed is None else seed
     check_seed(seed)
-    if time_limit_seconds is not None and not time_limit_seconds > 0:
-        raise InputError(f"a time limit is positive, got {time_limit_seconds}")
+    if time_limit_seconds is not None:
+        check_time_limit(time_limit_seconds)
     checkpoint = output / RECORD_FOLDER / "weights" / "last.pt"
     if resume:
         check_checkpoint(checkpoint, {"epochs": recipe.epochs, "seed": seed})

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import RandomSampler
 
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo, offline_ultralytics
+from kaggle_cryoet.training.time_limit import fitting_epochs
 from kaggle_cryoet.training.yolo_images import SliceImages
 from kaggle_cryoet.training.yolo_recipes import YoloRecipe
 
@@ -18,8 +19,6 @@ from ultralytics.data.build import InfiniteDataLoader, build_dataloader, seed_wo
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
 from ultralytics.utils.loss import v8DetectionLoss  # noqa: E402
 
-SLOWER = 1.15
-"""By so much the epochs that are left may be slower than those so far without one being lost."""
 UltralyticsTrainer: Any = DetectionTrainer
 UltralyticsLoss: Any = v8DetectionLoss
 """Without types, which ultralytics has only in part."""
@@ -160,17 +159,13 @@ class SliceTrainer(UltralyticsTrainer):
 
     @staticmethod
     def _keep_within_time(trainer: "SliceTrainer") -> None:
-        """Shorten the schedule to the epochs that fit into the time limit even if they take longer than those so far.
-
-        So the last epoch is one that was planned as such, with the lowest rate. One more that fits becomes the last.
-        """
+        """Shorten the schedule to the epochs that fit into the time limit."""
         if trainer.time_limit_seconds is None:
             return
         used = monotonic() - trainer.started
         each = used / (trainer.epoch + 1 - trainer.start_epoch)
         left = trainer.time_limit_seconds - used
-        more = max(int(left / (SLOWER * each)), int(left >= each))
-        fitting = min(trainer.epoch + 1 + more, trainer.recipe.epochs)
+        fitting = fitting_epochs(trainer.epoch + 1, trainer.recipe.epochs, left_seconds=left, epoch_seconds=each)
         if fitting != trainer.epochs:
             trainer.epochs = fitting
             trainer._setup_scheduler()
