@@ -94,6 +94,40 @@ def test_first_zero_of_the_transfer_function_is_where_the_formula_says() -> None
     assert contrast_transfer(np.zeros(1), defocus, amplitude)[0] == pytest.approx(amplitude)
 
 
+def test_a_phase_plate_moves_the_zeros_to_where_the_formula_says() -> None:
+    defocus, amplitude, shift = 5000.0, 0.1, 90.0
+    frequency = np.linspace(0, 0.08, 200_001)
+    ctf = contrast_transfer(frequency, defocus, amplitude, shift)
+    assert ctf[0] == pytest.approx(np.cos(np.arcsin(amplitude)))
+    found = frequency[np.flatnonzero(np.diff(np.sign(ctf)))[0]]
+    # as above, half of pi less to go
+    s = np.roots([-0.5 * 2.7e7 * 0.0197**3, 0.0197 * defocus, np.arcsin(amplitude) / np.pi - 0.5])
+    assert found == pytest.approx(np.sqrt(s.min()), abs=1e-6)
+
+
+def test_a_phase_plate_records_low_frequencies_that_defocus_alone_loses() -> None:
+    series = {
+        shift: draw_tilt_series(nuisances(phase_shift_degree=shift), VOXEL, np.random.default_rng(2)).transfer
+        for shift in (0.0, 90.0)
+    }
+    assert (series[90.0][:, 0] > 5 * series[0.0][:, 0]).all()
+
+
+def test_behind_a_phase_plate_nothing_is_given_back_at_low_frequency() -> None:
+    def change(shift: float) -> float:
+        settings = nuisances(phase_shift_degree=shift, defocus_angstrom=20000.0, signal_per_noise=4.0)
+        none, all_of_it = (
+            reconstruct_types(
+                ball(), *_again(replace(settings, low_frequency_restoration=share, slow_withheld=0.0)), ("denoised",)
+            )["denoised"]
+            for share in (0.0, 1.0)
+        )
+        return float(np.abs(all_of_it - none).max() / np.ptp(none))
+
+    assert change(0.0) > 0.2
+    assert change(90.0 - np.degrees(np.arcsin(0.1))) < 0.02
+
+
 def test_tilt_series_is_symmetric_in_steps_and_damped_at_high_tilt() -> None:
     series = draw_tilt_series(
         nuisances(tilt_range_degree=45.0, tilt_step_degree=3.0, phase_flipped=True), VOXEL, np.random.default_rng(1)
@@ -310,7 +344,13 @@ def test_wedge_of_each_reconstruction_is_as_empty_as_it_should_be() -> None:
 @pytest.mark.parametrize("band", [(0.1, 0.15), (0.35, 0.42)], ids=["before the first zero", "after it"])
 def test_what_fills_the_wedge_is_dark_where_there_is_protein(flipped: bool, band: tuple[float, float]) -> None:
     settings = nuisances(
-        wedge_filled=0.8, phase_flipped=flipped, defocus_angstrom=5e4, signal_per_noise=1e4, cutoff_per_voxel=0.5
+        wedge_filled=0.8,
+        phase_flipped=flipped,
+        defocus_angstrom=5e4,
+        signal_per_noise=1e4,
+        cutoff_per_voxel=0.5,
+        alignment_error_angstrom=0.0,
+        across_cutoff_per_voxel=0.45,
     )
     density = np.zeros((64, 64, 80), dtype=np.float32)
     density[16:48, 16:48, 16:64] = np.random.default_rng(6).random((32, 32, 48), dtype=np.float32) - 0.5
@@ -337,6 +377,11 @@ def test_deconvolution_is_the_wiener_filter_of_its_source() -> None:
     ratio = 1000 * np.exp(-100 * frequency) * (1 - np.exp(-0.5 * (frequency * 2000) ** 2))
     np.testing.assert_allclose(gain, (ctf / (ctf**2 + 1 / ratio)) / np.abs(ctf / (ctf**2 + 1 / ratio)).max())
     assert (deconvolution(frequency, 30000.0, 0.1, flipped=True) >= 0).all()
+    shifted = contrast_transfer(frequency, 30000.0, 0.1, 70.0)
+    expected = shifted / (shifted**2 + 1 / ratio)
+    np.testing.assert_allclose(
+        deconvolution(frequency, 30000.0, 0.1, 70.0, flipped=False), expected / np.abs(expected).max()
+    )
 
 
 @pytest.mark.parametrize("types", [(), ("denoised", "denoised"), ("raw",)])

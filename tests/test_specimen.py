@@ -19,6 +19,7 @@ from kaggle_cryoet.simulation.nuisance_ranges import (
     WIDE,
     Chance,
     NuisanceRanges,
+    Sometimes,
     Uniform,
 )
 from kaggle_cryoet.simulation.nuisances import Nuisances
@@ -148,13 +149,14 @@ def test_surroundings_stay_out_of_particles_and_are_not_labelled() -> None:
 def test_everything_unlabelled_can_be_drawn_at_once() -> None:
     everything = {
         "lysate_per_cubic_micrometre": 1e5,
-        "distractors_per_cubic_micrometre": 1e4,
+        "distractors_per_cubic_micrometre": 5e3,
         "aggregates_per_cubic_micrometre": 1e4,
-        "vesicles_per_cubic_micrometre": 2e4,
+        "vesicles_per_cubic_micrometre": 5e3,
         "filaments_per_cubic_micrometre": 1e4,
         "gold_per_cubic_micrometre": 1e4,
         "contaminations_per_square_micrometre": 1e3,
         "carbon_edge": True,
+        "ice_thickness_angstrom": 480,
     }
     made = specimen({"apo-ferritin": 1}, seed=5, shape=(48, 90, 100), **everything)
     assert len(made.picks) == 1
@@ -214,14 +216,20 @@ def test_distributions_draw_within_their_bounds() -> None:
     assert np.median(values) == pytest.approx(10, rel=0.15)
 
 
+def test_a_nuisance_that_is_there_sometimes_is_as_often_as_asked_for_and_uniform() -> None:
+    values = np.array([Sometimes(0.3, 45, 120).at(share) for share in np.linspace(0, 1, 1001)[:-1]])
+    assert (values > 0).sum() == 300
+    np.testing.assert_allclose(values[:300], 45 + np.arange(300) / 300 * 75)
+    assert not values[300:].any()
+
+
 def test_ten_tomograms_of_a_set_hold_a_value_from_each_tenth_of_every_range() -> None:
-    ranges = NuisanceRanges()
-    drawn = [ranges.draw_of_set(5, number) for number in range(20)]
-    for item in fields(ranges):
-        distribution = getattr(ranges, item.name)
-        if isinstance(distribution, Chance):
+    drawn = [WIDE.draw_of_set(5, number) for number in range(20)]
+    for item in fields(WIDE):
+        distribution = getattr(WIDE, item.name)
+        if isinstance(distribution, Chance | Sometimes):
             expected = round(10 * distribution.probability)
-            assert sum(getattr(nuisances, item.name) for nuisances in drawn[:10]) == expected
+            assert sum(getattr(nuisances, item.name) > 0 for nuisances in drawn[:10]) == expected
             continue
         bounds = [distribution.at(share) for share in np.linspace(0, 1, 11)]
         for block in (drawn[:10], drawn[10:]):
@@ -237,9 +245,8 @@ def test_a_tomogram_of_a_set_depends_on_its_seed_and_number_alone() -> None:
 
 
 def test_no_nuisance_of_a_set_follows_another() -> None:
-    ranges = NuisanceRanges()
-    drawn = [ranges.draw_of_set(5, number) for number in range(400)]
-    values = [[float(getattr(nuisances, item.name)) for nuisances in drawn] for item in fields(ranges)]
+    drawn = [WIDE.draw_of_set(5, number) for number in range(400)]
+    values = [[float(getattr(nuisances, item.name)) for nuisances in drawn] for item in fields(WIDE)]
     between = np.corrcoef(values) - np.eye(len(values))
     assert np.abs(between).max() < 0.2
     assert np.std(between) == pytest.approx(1 / np.sqrt(400), rel=0.3)
@@ -253,7 +260,7 @@ def test_difficulty_moves_draws_within_their_ranges_as_its_formula_says() -> Non
     }
     for item in fields(ranges):
         distribution = getattr(ranges, item.name)
-        if isinstance(distribution, Chance):
+        if isinstance(distribution, Chance | Sometimes):
             continue
         middle = distribution.at(0.5)
         for difficulty, drawn in sets.items():
@@ -280,7 +287,9 @@ def test_shifted_ranges_lie_beyond_what_may_be_trained_on() -> None:
 def test_wide_ranges_hold_those_of_training() -> None:
     for item in fields(WIDE):
         wide, training = getattr(WIDE, item.name), getattr(TRAINING, item.name)
-        if not isinstance(wide, Chance):
+        if isinstance(wide, Chance | Sometimes):
+            assert wide.probability >= training.probability, item.name
+        else:
             assert wide.low <= training.low, item.name
             assert training.high <= wide.high, item.name
 

@@ -34,16 +34,20 @@ SIGNAL_UNIT = 0.3
 
 
 def contrast_transfer(
-    frequency_per_angstrom: NDArray[np.float64], defocus_angstrom: float, amplitude_contrast: float
+    frequency_per_angstrom: NDArray[np.float64],
+    defocus_angstrom: float,
+    amplitude_contrast: float,
+    phase_shift_degree: float = 0.0,
 ) -> NDArray[np.float64]:
     """Contrast transfer function, positive where protein is dark at low frequency.
 
-    Source: Rohou and Grigorieff, CTFFIND4, J. Struct. Biol. 192 (2015), equations 1 and 2, underfocus positive.
+    Source: Rohou and Grigorieff, CTFFIND4, J. Struct. Biol. 192 (2015), equations 1 and 2, underfocus positive. The
+    shift of a phase plate adds to its phase (Danev, Buijsse, Khoshouei, Plitzko and Baumeister, PNAS 111, 2014).
     """
     squared = np.square(frequency_per_angstrom)
     phase = np.pi * ELECTRON_WAVELENGTH_ANGSTROM * squared * defocus_angstrom
     phase -= 0.5 * np.pi * SPHERICAL_ABERRATION_ANGSTROM * ELECTRON_WAVELENGTH_ANGSTROM**3 * squared**2
-    phase += np.arcsin(amplitude_contrast)
+    phase += np.arcsin(amplitude_contrast) + np.radians(phase_shift_degree)
     return np.sin(phase)
 
 
@@ -86,9 +90,10 @@ def draw_tilt_series(nuisances: Nuisances, voxel_angstrom: float, rng: np.random
     weight = np.exp(-0.5 * (nominal_degree / nuisances.tilt_weight_degree) ** 2)
     b_factor = nuisances.envelope_angstrom_squared
     b_factor = b_factor + nuisances.damping_angstrom_squared_per_degree * np.abs(nominal_degree)
-    ctf = np.stack([contrast_transfer(frequency, value, nuisances.amplitude_contrast) for value in defocus])
+    rest = (nuisances.amplitude_contrast, nuisances.phase_shift_degree)
+    ctf = np.stack([contrast_transfer(frequency, value, *rest) for value in defocus])
     if nuisances.phase_flipped:
-        estimated = contrast_transfer(frequency, nuisances.defocus_angstrom, nuisances.amplitude_contrast)
+        estimated = contrast_transfer(frequency, nuisances.defocus_angstrom, *rest)
         ctf *= np.where(estimated < 0, -1.0, 1.0)
     envelope = np.exp(-0.25 * b_factor[:, None] * frequency**2)  # (tilt, frequency)
     return TiltSeries(

@@ -67,6 +67,21 @@ class Chance:
         return bool(share < self.probability)
 
 
+@dataclass(frozen=True)
+class Sometimes:
+    """A uniform distribution with a probability, otherwise 0."""
+
+    probability: float
+    low: float
+    high: float
+
+    def at(self, share: float) -> float:
+        """The value of a share between 0 and 1: 0 for shares from the probability on."""
+        if share >= self.probability:
+            return 0.0
+        return float(self.low + share / self.probability * (self.high - self.low))
+
+
 @dataclass(frozen=True, kw_only=True)
 class NuisanceRanges:
     """The distribution of each field of `Nuisances`; the fields mean the same."""
@@ -94,6 +109,7 @@ class NuisanceRanges:
     cargo_fraction: Uniform = Uniform(0.0, 0.8)
     defocus_angstrom: Uniform = Uniform(12000, 49000)
     amplitude_contrast: Uniform = Uniform(0.06, 0.14)
+    phase_shift_degree: Sometimes = Sometimes(0.0, 0.0, 0.0)
     phase_flipped: Chance = Chance(0.7)
     low_frequency_restoration: Uniform = Uniform(0.0, 0.85)
     slow_withheld: Uniform = Uniform(0.0, 0.7)
@@ -126,7 +142,8 @@ class NuisanceRanges:
 
     def draw(self, rng: np.random.Generator) -> Nuisances:
         """One tomogram's nuisances, independent of any other's."""
-        return self._at(rng.random(len(fields(self))))
+        seed = int(rng.integers(2**63))
+        return self._at(np.array([_chance_of(item.name, seed).random() for item in fields(self)]))
 
     def draw_of_set(self, seed: int, number: int, *, difficulty: float = 0.0) -> Nuisances:
         """Nuisances of tomogram `number` of a set, from its arguments alone.
@@ -159,13 +176,15 @@ class NuisanceRanges:
 
 
 def _stratified(seed: int, number: int, name: str) -> float:
-    """Share of the range of the nuisance of a name that lies below the value of tomogram `number` of a set.
-
-    Each name has chance of its own, so that another nuisance leaves what is drawn of the others as it is.
-    """
+    """Share of the range of the nuisance of a name that lies below the value of tomogram `number` of a set."""
     block, place = divmod(number, STRATA)
-    rng = np.random.default_rng((seed, block, zlib.crc32(name.encode())))
+    rng = _chance_of(name, seed, block)
     return float((rng.permutation(STRATA)[place] + rng.random(STRATA)[place]) / STRATA)
+
+
+def _chance_of(name: str, *seed: int) -> np.random.Generator:
+    """Chance of a nuisance's own, so that another nuisance leaves what is drawn of the others as it is."""
+    return np.random.default_rng((*seed, zlib.crc32(name.encode())))
 
 
 TRAINING = NuisanceRanges()
@@ -177,6 +196,7 @@ WIDE = NuisanceRanges(
     distractors_per_cubic_micrometre=Uniform(20, 800, log=True),
     cargo_fraction=Uniform(0.0, 1.0),
     defocus_angstrom=Uniform(8000, 50000),
+    phase_shift_degree=Sometimes(0.3, 45, 120),
     low_frequency_restoration=Uniform(0.0, 1.0),
     envelope_angstrom_squared=Uniform(0, 600),
     alignment_error_angstrom=Uniform(0, 9),

@@ -57,6 +57,8 @@ class Nuisances:
     """Mean defocus of the tilt series, underfocus positive."""
     amplitude_contrast: float
     """Share of amplitude contrast in the contrast transfer function."""
+    phase_shift_degree: float
+    """Shift of the phase by a phase plate; 0 without one."""
     phase_flipped: bool
     """Whether the contrast transfer function was corrected by phase flipping."""
     low_frequency_restoration: float

@@ -88,6 +88,7 @@ def deconvolution(
     frequency_per_angstrom: NDArray[np.float64],
     defocus_angstrom: float,
     amplitude_contrast: float,
+    phase_shift_degree: float = 0.0,
     *,
     flipped: bool,
     strength: float = DECONVOLUTION_STRENGTH,
@@ -97,7 +98,7 @@ def deconvolution(
 
     Source: the deconvolution of Warp (Tegunov and Cramer, Nat. Methods 16, 2019), which IsoNet uses as well.
     """
-    ctf = contrast_transfer(frequency_per_angstrom, defocus_angstrom, amplitude_contrast)
+    ctf = contrast_transfer(frequency_per_angstrom, defocus_angstrom, amplitude_contrast, phase_shift_degree)
     ctf = np.abs(ctf) if flipped else ctf
     ratio = strength * np.exp(-frequency_per_angstrom * falloff_angstrom)
     ratio *= 1 - np.exp(-0.5 * (frequency_per_angstrom / DECONVOLUTION_HIGHPASS_PER_ANGSTROM) ** 2)
@@ -117,9 +118,7 @@ def _reconstruct(
     per_angstrom = per_voxel / series.voxel_angstrom
     low_pass = np.exp(-0.5 * (per_voxel / nuisances.softness_per_voxel) ** nuisances.softness_exponent)
     low_pass *= np.exp(-0.5 * (per_voxel / nuisances.cutoff_per_voxel) ** nuisances.cutoff_exponent)
-    deconvolved = deconvolution(
-        per_angstrom, nuisances.defocus_angstrom, nuisances.amplitude_contrast, flipped=nuisances.phase_flipped
-    )
+    deconvolved = deconvolution(per_angstrom, *_transfer_of(nuisances), flipped=nuisances.phase_flipped)
     signal_gain, noise_gain = {
         "denoised": (low_pass, low_pass),
         "isonetcorrected": (low_pass * deconvolved, low_pass * deconvolved),
@@ -155,8 +154,7 @@ def _shown_gains(
     per_voxel = np.linspace(0, RADIAL_MAXIMUM, RADIAL_SAMPLES)
     gain = deconvolution(
         per_voxel / voxel_angstrom,
-        nuisances.defocus_angstrom,
-        nuisances.amplitude_contrast,
+        *_transfer_of(nuisances),
         flipped=nuisances.phase_flipped,
         strength=denoising.deconvolution_strength,
         falloff_angstrom=denoising.deconvolution_falloff_angstrom,
@@ -195,9 +193,14 @@ def _volume(recording: Recording, spectrum: NDArray[np.complex64]) -> NDArray[np
     )
 
 
+def _transfer_of(nuisances: Nuisances) -> tuple[float, float, float]:
+    """Defocus, amplitude contrast and phase shift, as `contrast_transfer` takes them."""
+    return nuisances.defocus_angstrom, nuisances.amplitude_contrast, nuisances.phase_shift_degree
+
+
 def _restoration(frequency_per_angstrom: NDArray[np.float64], nuisances: Nuisances) -> NDArray[np.float64]:
     """Gain that gives a share of the transfer lost below the first maximum of the transfer function back."""
-    ctf = np.abs(contrast_transfer(frequency_per_angstrom, nuisances.defocus_angstrom, nuisances.amplitude_contrast))
+    ctf = np.abs(contrast_transfer(frequency_per_angstrom, *_transfer_of(nuisances)))
     before_maximum = np.cumprod(np.diff(ctf, prepend=0) >= 0).astype(bool)
     return np.where(before_maximum, 1 + nuisances.low_frequency_restoration * (1 - ctf) / np.maximum(ctf, 1e-3), 1.0)
 
