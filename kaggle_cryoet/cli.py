@@ -17,6 +17,7 @@ from kaggle_cryoet.cli_options import (
     pick_settings,
     strict_option,
     tilt_axis_option,
+    tomogram_type_option,
     voxel_option,
 )
 from kaggle_cryoet.cli_report import confusion, curves, detections
@@ -60,7 +61,7 @@ def cli() -> None:
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Be done in this time, with fewer flips if need be.")
 @click.option("--continue", "go_on", is_flag=True, help="Keep what an interrupted prediction has finished.")
 @click.option("--run", "runs", multiple=True, metavar="NAME", help="Only this run; may be repeated.")
-@click.option("--tomogram-type", default="denoised", show_default=True, help="Reconstruction to take.")
+@tomogram_type_option
 @particles_option
 @voxel_option
 @tilt_axis_option
@@ -119,6 +120,10 @@ def predict(
 @branch_option
 @device_option
 @weights_option
+@tomogram_type_option
+@particles_option
+@voxel_option
+@tilt_axis_option
 @flips_option
 @strict_option
 def dry_run(
@@ -128,6 +133,10 @@ def dry_run(
     branch: str,
     device: str,
     weights: Path | None,
+    tomogram_type: str,
+    particles: str,
+    voxel: float | None,
+    tilt_axis: str,
     flips: str,
     strict: bool,
 ) -> None:
@@ -141,7 +150,8 @@ def dry_run(
         branch=branch,
         device=device,
         weights=weights,
-        settings=pick_settings(flips, strict=strict),
+        settings=pick_settings(flips, strict=strict, particles=particles, voxel=voxel, tilt_axis=tilt_axis),
+        tomogram_type=tomogram_type,
         progress=True,
         command=_command_line(),
     )

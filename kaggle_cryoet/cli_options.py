@@ -20,6 +20,9 @@ strict_option = click.option(
     is_flag=True,
     help="Pick what is above the fitted thresholds, and not what is expected to score best in each tomogram.",
 )
+tomogram_type_option = click.option(
+    "--tomogram-type", default="denoised", show_default=True, help="Reconstruction to take where a run has several."
+)
 particles_option = click.option(
     "--particles",
     type=click.Choice(["auto", "dark", "bright"]),

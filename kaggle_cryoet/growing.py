@@ -3,7 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 
 
 def settings_key(settings: Iterable[object], files: Iterable[Path]) -> str:
@@ -30,6 +31,24 @@ def settings_key(settings: Iterable[object], files: Iterable[Path]) -> str:
     for path in files:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def identity(path: Path) -> str:
+    """What tells a file or folder from another one that is, or was, elsewhere or in its place."""
+    try:
+        found = path.stat()
+    except OSError:  # whoever reads it will say so
+        return str(path.absolute())
+    return f"{path.absolute()} {found.st_mtime_ns} {found.st_size if path.is_file() else 0}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Note:
+    """What the note says of a finished run."""
+
+    tomogram: str
+    seconds: float
+    scores: list[float]
 
 
 class GrowingSubmission:
@@ -43,10 +62,13 @@ class GrowingSubmission:
     ----------
     output
         Path of the csv.
+    runs
+        Each run that is to be picked, and what identifies its tomogram.
     key
         Digest of the settings: what was begun with others is not gone on with.
     go_on
-        Keep the runs that an interrupted prediction has finished.
+        Keep the runs that an interrupted prediction has finished, if their tomograms are the same. A csv that holds
+        others as well is kept until the new one is finished.
 
     Raises
     ------
@@ -54,12 +76,12 @@ class GrowingSubmission:
         If the csv cannot be written, or a folder bears its name.
     """
 
-    def __init__(self, output: Path, *, runs: Collection[str], key: str, go_on: bool) -> None:
+    def __init__(self, output: Path, *, runs: Mapping[str, str], key: str, go_on: bool) -> None:
         if not output.name or output.is_dir():
             raise InputError(f"{output}: is a folder; expected the name of a csv to write")
         self.output = output
         self.state_path = output.with_name(output.name + ".state.json")
-        self.runs = set(runs)
+        self.runs = dict(runs)
         self.key = key
         self.picks: dict[str, Picks] = {}
         self.seconds: dict[str, float] = {}
@@ -69,7 +91,7 @@ class GrowingSubmission:
                 half_written.unlink(missing_ok=True)
         interrupted = self._read_state() if go_on else {}
         self._take_over(partial if partial.exists() else output, interrupted)
-        is_interrupted_one = bool(self.picks) and not partial.exists()
+        is_interrupted_one = bool(self.picks) and self.picks.keys() == interrupted.keys() and not partial.exists()
         self._replaces = output.exists() and not is_interrupted_one
         self.path = partial if self._replaces else output
         if not self._replaces:
@@ -110,7 +132,7 @@ class GrowingSubmission:
         elif self._replaces:
             logger.warning("no tomogram could be picked; %s is left as it was", self.output)
         self._partial.unlink(missing_ok=True)
-        if self.runs <= set(self.picks):
+        if self.runs.keys() <= self.picks.keys():
             self.state_path.unlink(missing_ok=True)
 
     def _write_state(self) -> None:
@@ -118,33 +140,40 @@ class GrowingSubmission:
             "format": FORMAT,
             "key": self.key,
             "runs": {
-                run: {"seconds": round(self.seconds[run], 3), "scores": picks.score.round(4).tolist()}
+                run: {
+                    "tomogram": self.runs[run],
+                    "seconds": round(self.seconds[run], 3),
+                    "scores": picks.score.round(4).tolist(),
+                }
                 for run, picks in self.picks.items()
             },
         }
         with whole_file(self.state_path) as partial:
             partial.write_text(json.dumps(content), encoding="utf8")
 
-    def _read_state(self) -> dict[str, tuple[float, list[float]]]:
-        """Seconds and scores of the runs that an interrupted prediction with the same settings has finished."""
+    def _read_state(self) -> dict[str, _Note]:
+        """Of the runs that an interrupted prediction with the same settings has finished."""
         if not self.state_path.exists():
             return {}
         try:
             content: dict[str, Any] = json.loads(self.state_path.read_text(encoding="utf8"))
             found = content["format"], content["key"]
-            runs = {
-                str(run): (float(note["seconds"]), [float(score) for score in note["scores"]])
+            if found != (FORMAT, self.key):
+                logger.warning("%s was begun with other settings or weights; starting anew", self.output)
+                return {}
+            return {
+                str(run): _Note(
+                    tomogram=str(note["tomogram"]),
+                    seconds=float(note["seconds"]),
+                    scores=[float(score) for score in note["scores"]],
+                )
                 for run, note in content["runs"].items()
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("%s cannot be read (%r); starting anew", self.state_path, error)
             return {}
-        if found != (FORMAT, self.key):
-            logger.warning("%s was begun with other settings or weights; starting anew", self.output)
-            return {}
-        return runs
 
-    def _take_over(self, path: Path, interrupted: dict[str, tuple[float, list[float]]]) -> None:
+    def _take_over(self, path: Path, interrupted: Mapping[str, _Note]) -> None:
         """Picks of those runs of which csv and note agree; the others are picked again."""
         if not interrupted:
             return
@@ -154,10 +183,14 @@ class GrowingSubmission:
             logger.warning("%s; starting anew", error)
             return
         nothing = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
-        for run, (seconds, scores) in interrupted.items():
+        for run, note in interrupted.items():
             found = rows.get(run, nothing)
-            if run in self.runs and len(found) == len(scores):
-                self.picks[run] = Picks(
-                    position_zyx_angstrom=found.position_zyx_angstrom, label=found.label, score=np.array(scores)
-                )
-                self.seconds[run] = seconds
+            if run not in self.runs or len(found) != len(note.scores):
+                continue
+            if self.runs[run] != note.tomogram:
+                logger.warning("%s: is another tomogram than the one that was picked; it is picked again", run)
+                continue
+            self.picks[run] = Picks(
+                position_zyx_angstrom=found.position_zyx_angstrom, label=found.label, score=np.array(note.scores)
+            )
+            self.seconds[run] = note.seconds

@@ -112,7 +112,7 @@ def run_prediction(
     """
     from tqdm.auto import tqdm
 
-    from kaggle_cryoet.growing import GrowingSubmission, settings_key
+    from kaggle_cryoet.growing import GrowingSubmission, identity, settings_key
     from kaggle_cryoet.models.store import DESCRIPTION_FILE, WEIGHTS_FILE
     from kaggle_cryoet.picking.devices import choose_devices
     from kaggle_cryoet.picking.pickers import load_pickers
@@ -129,6 +129,8 @@ def run_prediction(
     load_pickers(branch, weights)  # weights that cannot be used are noticed now, before an output is touched
     devices = choose_devices(device)
     settings = replace(settings or PickSettings(), branch=branch)
+    if branch == "yolo" and settings.segment.flips > 1:
+        raise InputError("flips are for the U-Net; with the branch yolo there is none to be averaged over them")
     files = [folder / name for folder in folders.values() for name in (DESCRIPTION_FILE, WEIGHTS_FILE)]
     key = settings_key((__version__, settings, tomogram_type), [file for file in files if file.exists()])
     writer = None
@@ -136,7 +138,8 @@ def run_prediction(
         from kaggle_cryoet.report.page import ReportWriter
 
         writer = ReportWriter(report, adapt_settings=settings.adapt)  # a folder that cannot be made is noticed now
-    growing = GrowingSubmission(Path(output), runs=[run.name for run in runs], key=key, go_on=go_on)
+    identities = {run.name: identity(run.tomogram_path) for run in runs}
+    growing = GrowingSubmission(Path(output), runs=identities, key=key, go_on=go_on)
 
     missing = [run for run in runs if run.name not in growing.picks]
     reasons: dict[str, str] = {}
@@ -207,12 +210,14 @@ def dry_run(
     device: str = "auto",
     weights: str | Path | None = None,
     settings: PickSettings | None = None,
+    tomogram_type: str = "denoised",
     progress: bool = False,
     command: str = "",
 ) -> tuple[Prediction, Score, Path]:
     """Predict labelled tomograms as if they were not, score the result, and draw it.
 
-    Writes `submission.csv`, `score.json` and `index.html` with pictures into `output`.
+    Writes `submission.csv`, `score.json` and `index.html` with pictures into `output`. What is in tomograms that could
+    not be picked counts as missed, as in the competition.
 
     Raises
     ------
@@ -228,7 +233,7 @@ def dry_run(
     from kaggle_cryoet.whole_file import whole_file
 
     output = Path(output)
-    runs = _choose_runs(train_dir, run_names, "denoised")
+    runs = _choose_runs(train_dir, run_names, tomogram_type)
     truth: dict[str, Picks] = {}
     for run in runs:
         if run.picks_directory is None:
@@ -246,19 +251,21 @@ def dry_run(
         weights=weights,
         settings=settings,
         run_names=run_names,
+        tomogram_type=tomogram_type,
         progress=progress,
     )
     if not prediction.picks:
         raise InputError(f"no run could be picked: {next(iter(prediction.failed.values()))}")
-    scored = {name: truth[name] for name in prediction.picks}
-    score = metric.evaluate(prediction.picks, scored)
+    if prediction.failed:
+        logger.warning("what is in tomograms that could not be picked counts as missed: %d", len(prediction.failed))
+    score = metric.evaluate(prediction.picks, truth)
     with whole_file(output / "score.json") as partial:
         partial.write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
     page = _write_report(
         writer,
         runs,
         prediction,
-        truth=scored,
+        truth=truth,
         score=score,
         settings={"branch": branch, "weights": str(SHIPPED_WEIGHTS if weights is None else weights)},
         command=command,

@@ -81,7 +81,9 @@ def _full_resolution(attributes: Mapping[str, Any], path: Path) -> tuple[str, tu
         unit = np.array([_ANGSTROM_PER_UNIT.get(axis.get("unit"), math.nan) for axis in axes])
         z, y, x = np.prod(np.array(scales, dtype=np.float64).reshape(-1, 3), axis=0) * unit
         return str(level["path"]), (float(z), float(y), float(x)) if scales else None
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its `multiscales` metadata do not follow OME-Zarr: {error!r}") from error
 
 

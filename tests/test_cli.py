@@ -250,6 +250,46 @@ def test_dry_run_scores_and_draws(run: Run, labelled_runs: Path, small_model: Pa
     assert (output / "index.html").is_file()
 
 
+def test_a_dry_run_counts_a_bad_tomogram_as_missed_as_evaluate_does(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(find_runs(labelled_runs)[1].tomogram_path / "0")
+    output, again = tmp_path / "dry", tmp_path / "score.json"
+    assert run("dry-run", labelled_runs, "--output", output, "--weights", small_model)[0] == 3
+    assert "could not be picked counts as missed: 1" in caplog.text
+    csv = output / "submission.csv"
+    assert run("evaluate", "--submission", csv, "--truth", labelled_runs, "--json", again)[0] == 0
+    score = json.loads((output / "score.json").read_text())
+    assert score == json.loads(again.read_text())
+    assert score["particles"]["apo-ferritin"]["true"] == 12
+
+
+def test_a_dry_run_takes_what_a_user_knows_of_the_tomograms(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    found = find_runs(labelled_runs)[2]
+    (found.tomogram_path.with_name("wbp.zarr")).symlink_to(found.tomogram_path)
+    options = ("--tomogram-type", "wbp", "--particles", "bright", "--voxel", 10, "--tilt-axis", "y")
+    arguments = (labelled_runs, "--run", found.name, "--weights", small_model, *options)
+    assert run("dry-run", *arguments, "--output", tmp_path / "dry")[0] == 0
+    assert run("predict", *arguments, "--output", tmp_path / "predicted.csv")[0] == 0
+    assert (tmp_path / "dry" / "submission.csv").read_bytes() == (tmp_path / "predicted.csv").read_bytes()
+
+
+def test_flips_without_a_unet_end_with_status_2(run: Run, labelled_runs: Path, tmp_path: Path) -> None:
+    arguments = ("--output", tmp_path / "s.csv", "--branch", "yolo", "--flips", 4)
+    status, _, err = run("predict", labelled_runs, *arguments)
+    assert status == 2
+    assert_one_clear_line(err, "flips are for the U-Net")
+
+
+def test_a_denoiser_without_a_denoised_reconstruction_ends_with_status_2(run: Run, tmp_path: Path) -> None:
+    status, _, err = run("simulate", tmp_path / "made", "--type", "wbp", "--denoiser", "network")
+    assert status == 2
+    assert_one_clear_line(err, "denoises reconstructions of the type 'denoised', got wbp alone")
+    assert not (tmp_path / "made").exists()
+
+
 def test_a_dry_run_without_picks_ends_with_status_2(
     run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from kaggle_cryoet import growing as growing_module
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.growing import GrowingSubmission, settings_key
+from kaggle_cryoet.growing import GrowingSubmission, identity, settings_key
 from kaggle_cryoet.jobs import run_prediction
 from kaggle_cryoet.picking import pipeline
 from kaggle_cryoet.picks import Picks
@@ -30,8 +31,10 @@ def some(count: int) -> Picks:
     )
 
 
-def begin(output: Path, *, go_on: bool = True, key: str = "key", runs: tuple[str, ...] = RUNS) -> GrowingSubmission:
-    return GrowingSubmission(output, runs=runs, key=key, go_on=go_on)
+def begin(
+    output: Path, *, go_on: bool = True, key: str = "key", runs: tuple[str, ...] = RUNS, folder: str = "a"
+) -> GrowingSubmission:
+    return GrowingSubmission(output, runs={run: f"{folder}/{run}" for run in runs}, key=key, go_on=go_on)
 
 
 def interrupted(output: Path) -> GrowingSubmission:
@@ -152,7 +155,31 @@ def test_nothing_is_kept_of_a_prediction_with_other_settings(tmp_path: Path, cap
     assert "other settings or weights" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', '{"format": 1, "key": "key", "runs": {"TS_1": {}}}'])
+def test_runs_of_the_same_names_in_another_folder_are_picked_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = tmp_path / "submission.csv"
+    interrupted(output)
+    assert begin(output, folder="b").picks == {}
+    assert "TS_2: is another tomogram than the one that was picked" in caplog.text
+    assert len(read_submission(output)["TS_2"]) == 5  # what was there stays until another csv is finished
+
+
+def test_a_tomogram_is_another_one_elsewhere_or_if_it_was_written_anew(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.mrc", tmp_path / "b.mrc", tmp_path / "c.zarr"]
+    for path in paths[:2]:
+        path.write_bytes(b"1")
+    paths[2].mkdir()
+    before = [identity(path) for path in paths]
+    assert len(set(before)) == 3
+    assert [identity(path) for path in paths] == before
+    for path in paths:
+        os.utime(path, (1, 1))
+    assert not set(before) & {identity(path) for path in paths}
+    assert str(tmp_path / "none.zarr") in identity(tmp_path / "none.zarr")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 2}', '{"format": 2, "key": "key", "runs": {"TS_1": {}}}'])
 def test_a_broken_note_is_a_new_beginning(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str) -> None:
     submission = interrupted(tmp_path / "submission.csv")
     submission.state_path.write_text(content)
@@ -168,7 +195,22 @@ def test_a_run_of_which_csv_and_note_do_not_agree_is_picked_again(tmp_path: Path
 
 def test_a_run_that_is_not_asked_for_any_more_is_dropped(tmp_path: Path) -> None:
     submission = interrupted(tmp_path / "submission.csv")
-    assert set(begin(submission.output, runs=("TS_2", "TS_3")).picks) == {"TS_2"}
+    fewer = begin(submission.output, runs=("TS_2", "TS_3"))
+    assert set(fewer.picks) == {"TS_2"}
+
+
+def test_a_csv_with_more_runs_than_are_asked_for_is_kept_until_there_is_another(tmp_path: Path) -> None:
+    submission = begin(tmp_path / "submission.csv")
+    submission.add("TS_1", some(3), 1.0)
+    submission.add("TS_2", some(5), 1.0)
+    fewer = begin(submission.output, runs=("TS_2", "TS_3"))
+    assert set(fewer.picks) == {"TS_2"}
+    assert set(read_submission(submission.output)) == {"TS_1", "TS_2"}
+    fewer.add("TS_3", some(2), 1.0)
+    assert set(read_submission(submission.output)) == {"TS_1", "TS_2"}
+    fewer.finish()
+    assert set(read_submission(submission.output)) == {"TS_2", "TS_3"}
+    assert [path.name for path in tmp_path.iterdir()] == ["submission.csv"]
 
 
 def test_a_full_disk_is_said_and_leaves_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,7 +168,10 @@ def test_axes_in_another_order_are_refused(tmp_path: Path, volume: Volume) -> No
         read_tomogram(save(tmp_path / "a.zarr", volume, attributes={"multiscales": image}))
 
 
-@pytest.mark.parametrize("faulty", [[{}], [{"datasets": []}], [{"datasets": [{}]}], "text", {"datasets": 1}])
+@pytest.mark.parametrize(
+    "faulty",
+    [[{}], [{"datasets": []}], [{"datasets": [{}]}], "text", {"datasets": 1}, multiscales(["a", "b", "c"])],  # type: ignore[list-item]
+)
 def test_metadata_that_do_not_follow_ome_zarr_are_refused(tmp_path: Path, volume: Volume, faulty: object) -> None:
     path = save(tmp_path / "a.zarr", volume, attributes={"multiscales": faulty})
     with pytest.raises(InputError, match="`multiscales` metadata do not follow OME-Zarr"):

@@ -68,14 +68,14 @@ def test_windows_suit_the_stride_of_the_network() -> None:
 def test_what_may_take_too_long_gives_way_to_something_cheaper() -> None:
     pace = pace_of(TWICE, 100.0)
     for seconds in (10.0, 10.0, 10.0, 10.0, 60.0):
-        pace.record(TWICE, seconds)
+        pace.record(TWICE, COMPETITION, seconds)
     # the mean, 22.5 s without the first, fits twice into 50 s; the longest, 60 s, does not
     assert pace.choose(COMPETITION, left=2, now=50.0) == ONCE
 
 
 def test_without_a_deadline_everything_is_done_as_wished() -> None:
     pace = pace_of(FOUR_TIMES, None)
-    pace.record(FOUR_TIMES, 1e9)
+    pace.record(FOUR_TIMES, COMPETITION, 1e9)
     assert pace.choose(COMPETITION, left=10**6, now=0.0) == FOUR_TIMES
 
 
@@ -87,13 +87,13 @@ def test_as_long_as_nothing_is_known_it_is_tried_as_wished_unless_the_time_is_up
 
 def test_what_fits_is_done_as_wished() -> None:
     pace = pace_of(FOUR_TIMES, 1000.0)
-    pace.record(FOUR_TIMES, 89.0)
+    pace.record(FOUR_TIMES, COMPETITION, 89.0)
     assert pace.choose(COMPETITION, left=10, now=0.0) == FOUR_TIMES  # 890 s of 900
 
 
 def test_what_does_not_fit_is_done_with_as_many_flips_as_do(caplog: pytest.LogCaptureFixture) -> None:
     pace = pace_of(FOUR_TIMES, 1000.0)
-    pace.record(FOUR_TIMES, 100.0)
+    pace.record(FOUR_TIMES, COMPETITION, 100.0)
     assert pace.choose(COMPETITION, left=15, now=0.0) == TWICE  # 1500 s, then 750 s
     assert "the forecast for 15 more tomograms is 25.0 min by unet (4 flips, windows overlap)" in caplog.text
     assert "16.7 min are left: going on by unet (2 flips, windows overlap)" in caplog.text
@@ -101,27 +101,39 @@ def test_what_does_not_fit_is_done_with_as_many_flips_as_do(caplog: pytest.LogCa
 
 def test_the_first_tomogram_counts_only_until_there_is_another() -> None:
     pace = pace_of(FOUR_TIMES, 1000.0)
-    pace.record(FOUR_TIMES, 100.0)
+    pace.record(FOUR_TIMES, COMPETITION, 100.0)
     assert pace.choose(COMPETITION, left=15, now=0.0) == TWICE
-    pace.record(TWICE, 20.0)  # 40 s with four flips
+    pace.record(TWICE, COMPETITION, 20.0)  # 40 s with four flips
     assert pace.choose(COMPETITION, left=14, now=100.0) == FOUR_TIMES
+
+
+@pytest.mark.parametrize("settings", [FOUR_TIMES, TWICE], ids=["of the same settings", "of others"])
+def test_small_tomograms_tell_how_long_large_ones_take(settings: PickSettings) -> None:
+    small = (184, 200, 200)
+    costs = [unet_plans(settings, shape, stride=2, multiple=16)[0].cost for shape in (small, COMPETITION)]
+    pace = pace_of(FOUR_TIMES, 1000.0)
+    pace.record(settings, small, 1.0)
+    seconds = costs[1] / costs[0] * (FOUR_TIMES.segment.flips / settings.segment.flips)  # of a large one as wished for
+    assert seconds > 5
+    assert pace.choose(COMPETITION, left=int(890 / seconds), now=0.0) == FOUR_TIMES
+    assert pace.choose(COMPETITION, left=int(920 / seconds) + 1, now=0.0) == TWICE
 
 
 def test_the_measured_time_counts_for_more_than_the_estimated_one() -> None:
     pace = pace_of(FOUR_TIMES, 1000.0)
-    pace.record(FOUR_TIMES, 400.0)
-    pace.record(FOUR_TIMES, 100.0)
-    pace.record(TWICE, 90.0)  # the network is not what takes the time
+    pace.record(FOUR_TIMES, COMPETITION, 400.0)
+    pace.record(FOUR_TIMES, COMPETITION, 100.0)
+    pace.record(TWICE, COMPETITION, 90.0)  # the network is not what takes the time
     assert pace.choose(COMPETITION, left=11, now=0.0) == ONCE
 
 
 def test_when_nothing_fits_the_cheapest_is_done_until_the_time_is_up(caplog: pytest.LogCaptureFixture) -> None:
     pace = pace_of(TWICE, 1000.0)
-    pace.record(TWICE, 500.0)
+    pace.record(TWICE, COMPETITION, 500.0)
     cheapest = unet_plans(TWICE, COMPETITION, stride=2, multiple=16)[-1].settings
     assert pace.choose(COMPETITION, left=100, now=0.0) == cheapest
     assert "some tomograms will not be picked" in caplog.text
-    pace.record(cheapest, 210.0)
+    pace.record(cheapest, COMPETITION, 210.0)
     assert pace.choose(COMPETITION, left=99, now=780.0) == cheapest
     assert pace.choose(COMPETITION, left=99, now=800.0) is None
 
@@ -152,6 +164,6 @@ def test_a_branch_is_forecast_from_the_measured_time_of_another() -> None:
     ladder = [Plan(settings=hybrid, cost=3.0), Plan(settings=unet, cost=2.0)]
     pace = Pace(hybrid, plans=lambda shape: ladder, deadline=1000.0)
     assert pace.choose(COMPETITION, left=31, now=0.0) == hybrid
-    pace.record(hybrid, 30.0)
+    pace.record(hybrid, COMPETITION, 30.0)
     assert pace.choose(COMPETITION, left=30, now=0.0) == hybrid  # 900 s
     assert pace.choose(COMPETITION, left=45, now=0.0) == unet  # 1350 s, then 900 s

@@ -16,7 +16,7 @@ from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
 from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.runs import TOMOGRAM_TYPES, find_runs
-from kaggle_cryoet.simulation import run_folder
+from kaggle_cryoet.simulation import dataset, run_folder
 from kaggle_cryoet.simulation.beads import load_bead_model, render
 from kaggle_cryoet.simulation.dataset import simulate, simulate_tomogram, simulate_tomograms
 from kaggle_cryoet.simulation.nuisance_ranges import TRAINING
@@ -120,6 +120,21 @@ def test_a_longer_set_begins_with_the_same_runs_and_leaves_them_alone(made: Path
     make(tmp_path, runs=2)
     assert files_in(tmp_path) == files_in(made)
     assert before.items() <= {name: path.stat().st_mtime_ns for name, path in _paths(tmp_path).items()}.items()
+
+
+def test_a_set_that_is_completed_by_other_source_code_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dataset, "source_commit", lambda: "before")
+    make(tmp_path, runs=1)
+    make(tmp_path, runs=1)
+    monkeypatch.setattr(dataset, "source_commit", lambda: "after")
+    make(tmp_path, runs=1)  # nothing to come
+    assert not caplog.records
+    make(tmp_path, runs=2)
+    assert "SIM_7_0 were simulated by other source code than runs to come will be" in caplog.text
+    commits = [json.loads((tmp_path / "provenance" / f"SIM_7_{n}.json").read_text())["commit"] for n in (0, 1)]
+    assert commits == ["before", "after"]
 
 
 def _paths(directory: Path) -> dict[str, Path]:

@@ -60,7 +60,8 @@ class AdaptSettings:
 def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None) -> Tomogram:
     """A tomogram with dark particles and voxels of `CZII_VOXEL_ANGSTROM`; itself if it is like that.
 
-    Positions in Å stay what they are. Voxels that cannot be right are left as they are, with a warning; so are axes.
+    Positions in Å stay what they are, unless the voxel size cannot be right: then voxels are taken for those of the
+    competition, as where the file has no size at all, with a warning. Axes that seem to be out of order are left.
     """
     settings = settings or AdaptSettings()
     depth, height, width = tomogram.data.shape
@@ -85,8 +86,8 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None) -> Tomogram
     known = f"the {CZII_VOXEL_ANGSTROM:.4g} Å that the networks know"
     said = f"{tomogram.name}: has voxels of {tomogram.voxel_angstrom:.4g} Å"
     if not FINEST_ANGSTROM <= tomogram.voxel_angstrom <= COARSEST_ANGSTROM:
-        logger.warning("%s, which cannot be right; it is taken as it is, as if they were %s", said, known)
-        return tomogram
+        logger.warning("%s, which cannot be right; they are taken for %s, also in the positions of picks", said, known)
+        return replace(tomogram, voxel_angstrom=CZII_VOXEL_ANGSTROM)
     unresolved = ", which do not resolve small particles" if tomogram.voxel_angstrom > COARSE_ANGSTROM else ""
     logger.warning("%s%s; it is resampled to %s", said, unresolved, known)
     return replace(tomogram, data=resample(tomogram.data, factor), voxel_angstrom=CZII_VOXEL_ANGSTROM)

@@ -136,8 +136,8 @@ class Pace:
         self.settings = settings
         self._plans = plans
         self._deadline = deadline
-        self._seconds: dict[PickSettings, deque[float]] = {}
-        self._cost: dict[PickSettings, float] = {}
+        self._rates: dict[PickSettings, deque[float]] = {}
+        """Seconds for a unit of cost, so that tomograms of all sizes tell of each other."""
         self._warm = False
         self._forecast_told = False
 
@@ -149,32 +149,30 @@ class Pace:
         if seconds_left <= 0:
             return None
         ladder = self._plans(shape_zyx)
-        self._cost |= {plan.settings: plan.cost for plan in ladder}
-        if not self._seconds:
+        if not self._rates:
             return self.settings
         forecasts = [self._forecast(plan) for plan in ladder]
         fitting = [n for n, forecast in enumerate(forecasts) if left * forecast <= (1 - RESERVE) * seconds_left]
         chosen = fitting[0] if fitting else len(ladder) - 1
         self._tell(ladder[chosen].settings, left, left * forecasts[0], seconds_left, fits=bool(fitting))
         for plan, forecast in zip(ladder[chosen:], forecasts[chosen:], strict=True):
-            if max(self._seconds.get(plan.settings, ()), default=forecast) <= seconds_left:
+            slowest = max(self._rates.get(plan.settings, ()), default=forecast / plan.cost)
+            if slowest * plan.cost <= seconds_left:
                 return plan.settings
         return None
 
-    def record(self, settings: PickSettings, seconds: float) -> None:
+    def record(self, settings: PickSettings, shape_zyx: tuple[int, ...], seconds: float) -> None:
         """Note how long a tomogram took; the first, for which kernels are compiled, counts until there is another."""
-        if not self._warm and self._seconds:
-            self._seconds.clear()
+        if not self._warm and self._rates:
+            self._rates.clear()
             self._warm = True
-        self._seconds.setdefault(settings, deque(maxlen=REMEMBERED)).append(seconds)
+        cost = next(plan.cost for plan in self._plans(shape_zyx) if plan.settings == settings)
+        self._rates.setdefault(settings, deque(maxlen=REMEMBERED)).append(seconds / cost)
 
     def _forecast(self, plan: Plan) -> float:
-        """Seconds for one tomogram: the mean of those measured, or in proportion to another plan's."""
-        known = self._seconds.get(plan.settings)
-        if known:
-            return sum(known) / len(known)
-        other, seconds = next(reversed(self._seconds.items()))
-        return sum(seconds) / len(seconds) * plan.cost / self._cost[other]
+        """Seconds for a tomogram: by the mean rate of the same settings, or by the latest rate of others."""
+        rates = self._rates.get(plan.settings) or next(reversed(self._rates.values()))
+        return sum(rates) / len(rates) * plan.cost
 
     def _tell(self, chosen: PickSettings, left: int, wished: float, seconds_left: float, *, fits: bool) -> None:
         """Say once when not all of what was wished for can be done in time."""

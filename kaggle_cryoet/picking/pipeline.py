@@ -182,7 +182,7 @@ class _Looker:
         self.device = device
         self.pickers = load_pickers(settings.branch, weights)
         self.pace = Pace(settings, plans=partial(self.pickers[self.branch].plans, settings), deadline=deadline)
-        self._before: tuple[PickSettings, float] | None = None
+        self._before: tuple[PickSettings, tuple[int, ...], float] | None = None
 
     @property
     def spectra(self) -> frozenset[tuple[float, ...]]:
@@ -192,8 +192,8 @@ class _Looker:
     def look(self, tomogram: _Tomogram, *, left: int, asked: float) -> _Seen | None:
         """The next tomogram of `left`, which was asked for at a time; None if time is too short for it."""
         if self._before is not None:
-            settings, asked_before = self._before
-            self.pace.record(settings, asked - asked_before)
+            settings, shape_zyx, asked_before = self._before
+            self.pace.record(settings, shape_zyx, asked - asked_before)
         self._before = None
         chosen = self.pace.choose(tomogram.shape_zyx, left=left, now=time.monotonic())
         if chosen is None:
@@ -208,7 +208,7 @@ class _Looker:
             self.device = torch.device("cpu")
             self.pickers = load_pickers(self.branch, self.weights)  # a broken GPU does not give its copy back
             evidence = self.pickers[chosen.branch].look(tomogram.shown, chosen, self.device)
-        self._before = chosen, asked
+        self._before = chosen, tomogram.shape_zyx, asked
         return _Seen(evidence=evidence, picker=self.pickers[chosen.branch], settings=chosen)
 
 

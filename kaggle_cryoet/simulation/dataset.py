@@ -14,12 +14,19 @@ from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation.beads import BeadModel
 from kaggle_cryoet.simulation.denoise import finish
 from kaggle_cryoet.simulation.microscope import draw_tilt_series
-from kaggle_cryoet.simulation.network_denoising import NetworkDenoising, check_denoiser, denoising_of, draw_denoising
+from kaggle_cryoet.simulation.network_denoising import (
+    DENOISED_BY_NETWORK,
+    NetworkDenoising,
+    check_denoiser,
+    denoising_of,
+    draw_denoising,
+)
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.reconstruction import check_types, reconstruct_types
 from kaggle_cryoet.simulation.run_folder import finished_runs, write_run
 from kaggle_cryoet.simulation.specimen import draw_specimen
+from kaggle_cryoet.source import source_commit
 from kaggle_cryoet.tomogram import Tomogram
 
 LEAST_EDGE_VOXELS = 32
@@ -204,6 +211,9 @@ def simulate(
         raise InputError("expected the picks of one run or more, got none")
     check_types(tomogram_types)
     check_denoiser(denoiser)
+    if denoiser != "filters" and DENOISED_BY_NETWORK not in tomogram_types:
+        got = ", ".join(tomogram_types)
+        raise InputError(f"a network denoises reconstructions of the type {DENOISED_BY_NETWORK!r}, got {got} alone")
     output = Path(output_directory)
     names = [run_name(seed, number) for number in range(runs)]
     request = {
@@ -217,7 +227,8 @@ def simulate(
         "tomogram_types": list(tomogram_types),
         "denoiser": denoiser,
     }
-    finished = finished_runs(output, names, request)
+    commit = source_commit()
+    finished = finished_runs(output, names, request, commit)
     for number in tqdm(range(runs), desc="simulating", unit="tomogram", disable=not progress):
         if names[number] in finished:
             continue
@@ -233,7 +244,7 @@ def simulate(
             tomogram_types=tomogram_types,
             denoising=denoising,
         )
-        provenance = {"request": request, "number": number, "nuisances": asdict(nuisances)}
+        provenance = {"request": request, "commit": commit, "number": number, "nuisances": asdict(nuisances)}
         provenance["denoising"] = None if denoising is None else asdict(denoising)
         write_run(output, names[number], tomograms, true_picks, provenance)
     return names

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 DENOISERS = ("filters", "network", "either")
+DENOISED_BY_NETWORK = "denoised"
+"""The type of reconstruction that a network may denoise."""
 SHIPPED_DENOISER = Path(__file__).parent / "denoiser"
 
 
@@ -84,8 +86,8 @@ def draw_denoising(denoiser: str, seed: int, number: int) -> NetworkDenoising | 
 
 
 def denoising_of(tomogram_type: str, denoising: NetworkDenoising | None) -> NetworkDenoising | None:
-    """How a network denoises a reconstruction of a type: `denoised` as is said, all others by filters."""
-    return denoising if tomogram_type == "denoised" else None
+    """How a network denoises a reconstruction of a type: `DENOISED_BY_NETWORK` as is said, all others by filters."""
+    return denoising if tomogram_type == DENOISED_BY_NETWORK else None
 
 
 def check_denoiser(denoiser: str) -> None:

@@ -66,7 +66,10 @@ def recorded_parts(
     rng: np.random.Generator,
     denoising: NetworkDenoising,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`(z, y, x)` signal and noise, each for itself, of the recording that a network is shown."""
+    """`(z, y, x)` signal and noise, each for itself, of the recording that a network is shown.
+
+    Without what `leakage` adds to it where nothing was recorded.
+    """
     recording = record(density, series, nuisances, rng)
     signal_gain, noise_gain = _shown_gains(nuisances, denoising, series.voxel_angstrom)
     nothing = np.zeros_like(signal_gain)
@@ -159,7 +162,7 @@ def _shown_gains(
         strength=denoising.deconvolution_strength,
         falloff_angstrom=denoising.deconvolution_falloff_angstrom,
     )
-    # white noise alone: the slow changes that filters are given stand for those that this deconvolution makes of it
+    # white but for streaks: the slow changes that filters are given stand for those that this deconvolution makes
     slow = 1 + nuisances.fixed_pattern * np.exp(-0.5 * (per_voxel / PATTERN_FREQUENCY) ** 2)
     return gain, denoising.recording_noise * gain / slow
 

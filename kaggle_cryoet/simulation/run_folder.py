@@ -1,6 +1,7 @@
 """Folders of simulated runs in the competition's layout: a run appears whole or not at all, and none of another set."""
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
+
+logger = logging.getLogger(__name__)
 
 _PARTS = ("static", "overlay", "provenance")
 _UNFINISHED = ".unfinished"
@@ -39,8 +42,12 @@ def write_run(
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def finished_runs(output: Path, names: Sequence[str], request: Mapping[str, object]) -> set[str]:
-    """Runs of this very request that are there already; anything else in the directory is an error."""
+def finished_runs(output: Path, names: Sequence[str], request: Mapping[str, object], commit: str | None) -> set[str]:
+    """Runs of this very request that are there already; anything else in the directory is an error.
+
+    Of runs that were made by source code of another commit a warning is given: they are of the same request, but may
+    be of another simulator.
+    """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; expected a directory to write runs into")
     if not output.exists():
@@ -51,15 +58,26 @@ def finished_runs(output: Path, names: Sequence[str], request: Mapping[str, obje
     strangers |= {name for name in present - set(names) if not (output / "provenance" / f"{name}.json").is_file()}
     if strangers:
         raise InputError(f"{output} is not empty and holds something else: {', '.join(sorted(strangers)[:3])}")
+    elsewhere = []
     for name in sorted(present):
-        if _request_of(output / "provenance" / f"{name}.json") != request:
+        provenance = _read_provenance(output / "provenance" / f"{name}.json")
+        if provenance.get("request") != request:
             raise InputError(f"{output} holds run {name} of another request; choose an empty directory")
+        if provenance.get("commit") != commit:
+            elsewhere.append(name)
+    if elsewhere and not present >= set(names):
+        logger.warning(
+            "%s: %s were simulated by other source code than runs to come will be, and may differ from them",
+            output,
+            ", ".join(elsewhere[:3]) + (" and others" if len(elsewhere) > 3 else ""),
+        )
     return present
 
 
-def _request_of(provenance: Path) -> object:
-    """The request that a run was made from; None if it cannot be read."""
+def _read_provenance(path: Path) -> dict[str, object]:
+    """What a run was made from; nothing if it cannot be read."""
     try:
-        return json.loads(provenance.read_text(encoding="utf8"))["request"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        content = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

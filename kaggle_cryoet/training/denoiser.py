@@ -22,9 +22,9 @@ from kaggle_cryoet.simulation.network_denoising import NETWORK_RANGES, draw_netw
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.reconstruction import recorded_parts
 from kaggle_cryoet.simulation.specimen import draw_specimen
+from kaggle_cryoet.source import source_commit
 from kaggle_cryoet.training.module import OptimiserSettings
 from kaggle_cryoet.training.seeds import check_seed
-from kaggle_cryoet.training.source import source_commit
 from kaggle_cryoet.training.trainer import quiet
 
 HALF_NOISE = math.sqrt(2.0)

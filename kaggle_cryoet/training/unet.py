@@ -21,6 +21,7 @@ from kaggle_cryoet.models.store import UNetModel, load_unet
 from kaggle_cryoet.models.unet3d import UNetSettings, build_unet
 from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.devices import choose_devices
+from kaggle_cryoet.source import source_commit
 from kaggle_cryoet.training.average import RunningAverage
 from kaggle_cryoet.training.checkpoints import (
     DrawCurves,
@@ -37,7 +38,6 @@ from kaggle_cryoet.training.loaders import loader_processes
 from kaggle_cryoet.training.module import SCHEDULE, UNetModule, UNetTrainingSettings
 from kaggle_cryoet.training.presets import network_settings, training_preset
 from kaggle_cryoet.training.seeds import check_seed
-from kaggle_cryoet.training.source import source_commit
 from kaggle_cryoet.training.stream import LeadStream, Stream, StreamedCrops
 from kaggle_cryoet.training.time_limit import check_time_limit
 from kaggle_cryoet.training.trainer import (

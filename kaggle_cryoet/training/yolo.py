@@ -10,11 +10,11 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_yolo
 from kaggle_cryoet.picking.branches import YOLO_FOLDER
 from kaggle_cryoet.picking.devices import choose_devices
+from kaggle_cryoet.source import source_commit
 from kaggle_cryoet.training.loaders import loader_processes
 from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
 from kaggle_cryoet.training.slice_folder import DATA_FILE, SliceFolder, read_slice_folder
-from kaggle_cryoet.training.source import source_commit
 from kaggle_cryoet.training.time_limit import check_time_limit
 from kaggle_cryoet.training.unchanged import check_unchanged
 from kaggle_cryoet.training.yolo_recipes import PRESET_SEEDS, PRESETS, YoloRecipe, ultralytics_arguments
