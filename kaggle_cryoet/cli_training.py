@@ -7,6 +7,10 @@ import click
 from kaggle_cryoet.cli_options import device_option, flips_option, pick_settings
 from kaggle_cryoet.cli_yolo import train_yolo
 
+preset_option = click.option(
+    "--preset", default="half", show_default=True, help="Network and way of training: half, paper or host."
+)
+
 
 @click.group()
 def train() -> None:
@@ -19,7 +23,7 @@ train.add_command(train_yolo)
 @train.command("unet")
 @click.argument("data_dirs", nargs=-1, required=True, metavar="DATA_DIR[@WEIGHT]...")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for model, checkpoints and log.")
-@click.option("--preset", default="half", show_default=True, help="Network and way of training: half, paper or host.")
+@preset_option
 @click.option("--from", "start_from", type=click.Path(path_type=Path), help="Model folder whose weights to start with.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --output.")
 @click.option("--validation", multiple=True, type=click.Path(path_type=Path), help="Labelled runs to look at only.")
@@ -128,18 +132,31 @@ def train_average(models: tuple[Path, ...], output: Path) -> None:
 @train.command("finetune")
 @click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for model and score.")
+@preset_option
 @click.option("--from", "start_from", type=click.Path(path_type=Path), help="Model folder whose weights to start with.")
 @click.option("--time-limit", type=float, required=True, metavar="SECONDS", help="Be done in this time.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @device_option
 def train_finetune(
-    data_dirs: tuple[Path, ...], output: Path, start_from: Path | None, time_limit: float, seed: int, device: str
+    data_dirs: tuple[Path, ...],
+    output: Path,
+    preset: str,
+    start_from: Path | None,
+    time_limit: float,
+    seed: int,
+    device: str,
 ) -> None:
     """Fine-tune on the few labelled runs in DATA_DIR..., and score it by leaving out one at a time."""
     from kaggle_cryoet.training.finetune import fine_tune
 
     result = fine_tune(
-        data_dirs, output, time_limit_seconds=time_limit, start_from=start_from, seed=seed, device=device
+        data_dirs,
+        output,
+        time_limit_seconds=time_limit,
+        start_from=start_from,
+        preset=preset,
+        seed=seed,
+        device=device,
     )
     if result.score is not None:
         click.echo(f"left out, one at a time: {', '.join(result.left_out)}\n{result.score.format_table()}")

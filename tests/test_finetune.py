@@ -5,6 +5,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.models.store import UNetModel, load_unet, save_unet
 from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings, build_unet
-from kaggle_cryoet.training import finetune, side_by_side
-from kaggle_cryoet.training.crops import CropSettings, find_labelled_runs, load_labelled_volume
+from kaggle_cryoet.training import finetune, rehearsal, side_by_side
+from kaggle_cryoet.training.crops import CropDataset, CropSettings, find_labelled_runs, load_labelled_volume
 from kaggle_cryoet.training.finetune import FineTuneSettings, fine_tune
 from kaggle_cryoet.training.module import UNetModule
 from kaggle_cryoet.training.rehearsal import seconds_per_step
@@ -215,6 +216,59 @@ def test_one_tomogram_is_too_few(labelled_runs: Path, tmp_path: Path) -> None:
     (one, *_) = find_labelled_runs([labelled_runs])
     with pytest.raises(InputError, match="two labelled runs or more"):
         fine_tune([one.tomogram_path], tmp_path / "tuned", time_limit_seconds=10)
+
+
+def test_what_is_there_already_is_not_replaced(labelled_runs: Path, tmp_path: Path, start: Path) -> None:
+    save_unet(tmp_path / "tuned" / "unet3d", load_unet(start))
+    before = (tmp_path / "tuned" / "unet3d" / "weights.safetensors").stat().st_mtime_ns
+    for begin in (start, tmp_path / "tuned" / "unet3d"):
+        with pytest.raises(InputError, match="holds a model already"):
+            tune(labelled_runs, tmp_path / "tuned", begin, 600)
+    assert (tmp_path / "tuned" / "unet3d" / "weights.safetensors").stat().st_mtime_ns == before
+    assert [path.name for path in (tmp_path / "tuned").iterdir()] == ["unet3d"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"channels": (4, 8)}, "preset 'half' is"),
+        ({"localise": "centroids"}, "become centroids, those of preset 'half'"),
+    ],
+)
+def test_a_start_of_another_preset_is_refused_before_anything_is_done(
+    labelled_runs: Path, tmp_path: Path, start: Path, changes: dict[str, Any], said: str
+) -> None:
+    settings = replace(TINY, **changes)
+    save_unet(start, replace(load_unet(start), settings=settings, network=build_unet(settings)))
+    with pytest.raises(InputError, match=said):
+        tune(labelled_runs, tmp_path / "tuned", start, 600)
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_folders_with_weights_are_refused(labelled_runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected folders without weights"):
+        tune(Path(f"{labelled_runs}@3"), tmp_path / "tuned", None, 600)
+
+
+def test_a_rehearsal_divides_the_drawing_among_those_who_draw(
+    labelled_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volumes = [load_labelled_volume(run) for run in find_labelled_runs([labelled_runs])]
+    genuine = CropDataset.__getitem__
+
+    def slow(dataset: CropDataset, number: int) -> Any:
+        time.sleep(0.5)
+        return genuine(dataset, number)
+
+    monkeypatch.setattr(CropDataset, "__getitem__", slow)
+    seconds = []
+    for processes in (0, 4):
+        monkeypatch.setattr(rehearsal, "loader_processes", lambda _, count=processes: count)
+        seconds.append(
+            seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, device=CPU, most_seconds=2.0)
+        )
+    assert seconds[0] > 1.0
+    assert seconds[1] < 0.75 * seconds[0]
 
 
 def test_a_rehearsal_tells_the_time_of_a_step(labelled_runs: Path) -> None:

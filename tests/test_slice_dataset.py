@@ -19,6 +19,7 @@ from kaggle_cryoet.picking.slices import slice_image, to_levels
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.tomogram import read_tomogram, write_tomogram
+from kaggle_cryoet.training import slice_dataset
 from kaggle_cryoet.training.slice_boxes import boxes_in_slice, yolo_lines
 from kaggle_cryoet.training.slice_dataset import SliceSettings, tile_starts, write_slices
 from kaggle_cryoet.training.slice_folder import read_slice_folder, write_data_yaml
@@ -195,6 +196,32 @@ def test_a_folder_of_another_request_is_refused(labelled_runs: Path, tmp_path: P
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds no slices"):
         write_slices([labelled_runs], tmp_path / "other", settings=settings())
+
+
+def test_a_folder_is_unfinished_while_it_grows_and_equalised_ones_do_not(
+    labelled_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first, second, third = find_runs(labelled_runs)
+    runs = [run.tomogram_path.parents[1] for run in (first, second, third)]
+
+    def write(*data: Path, **changes: object) -> Path:
+        output = tmp_path / ("equalised" if changes else "slices")
+        return write_slices(data, output, validation_directories=[runs[2]], settings=settings(**changes))
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    path = write(runs[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(slice_dataset, "_write_run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write(*runs[:2])
+    with pytest.raises(InputError, match=r"data\.yaml: is missing"):
+        read_slice_folder(path.parent)
+    assert read_slice_folder(write(*runs[:2]).parent).runs["train"] == [first.name, second.name]
+    write(runs[0], equalise=True)
+    with pytest.raises(InputError, match="equalised to the spectrum of fewer runs"):
+        write(*runs[:2], equalise=True)
 
 
 def test_validation_directories_hold_all_of_the_validation(labelled_runs: Path, tmp_path: Path):

@@ -4,6 +4,7 @@ import functools
 import pickle
 import threading
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -177,6 +178,19 @@ def test_those_who_wait_for_a_tomogram_that_cannot_be_made_are_told(
     thread.join(10)
     assert "0: could not be simulated (No space left on device)" in str(waiting[0])
     assert numbers(Stream(SETTINGS, tmp_path / "stream", seed=0), 0) == [0, 1, 2]
+
+
+def test_a_process_that_is_killed_while_it_simulates_is_an_input_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def submit(self, *_: object) -> None:
+            raise BrokenProcessPool("A process in the process pool was terminated abruptly")
+
+    stream = Stream(SETTINGS, tmp_path / "stream", seed=0)
+    monkeypatch.setattr(stream, "_pool", Broken())
+    with pytest.raises(InputError, match="ended from outside; was memory short"):
+        stream.begin(0)
 
 
 def test_an_impossible_stream_is_an_input_error() -> None:

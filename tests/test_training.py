@@ -4,15 +4,17 @@ import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
+import lightning
 import numpy as np
 import pytest
 import torch
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_unet
 from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings
 from kaggle_cryoet.particles import PARTICLE_NAMES
+from kaggle_cryoet.picking.candidates import LocaliseSettings
 from kaggle_cryoet.picking.equalise import mean_spectrum
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks, write_copick
@@ -483,6 +485,62 @@ def test_what_fails_in_the_process_of_a_device_is_told_as_what_it_is(tmp_path):
         unet._raise_as_here(failed("PermissionError: [Errno 13] Permission denied: 'x'"), tmp_path)
     with pytest.raises(ProcessRaisedException, match="CUDA"):
         unet._raise_as_here(failed("RuntimeError: CUDA error"), tmp_path)
+    with pytest.raises(InputError, match=r"^CUDA out of memory; smaller batches need less"):
+        unet._raise_as_here(failed("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"), tmp_path)
+    with pytest.raises(InputError, match=r"^CUDA out of memory; smaller batches need less"):
+        unet._raise_as_here(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), tmp_path)
+
+
+class Faulty(torch.utils.data.Dataset):
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [InputError("picks are faulty"), OSError(28, "No space left on device")])
+def test_what_fails_in_the_process_of_a_loader_is_told_in_one_line(tmp_path, error):
+    with pytest.raises(type(error)) as caught:
+        next(iter(torch.utils.data.DataLoader(Faulty(error), num_workers=1)))
+    assert "Traceback" in str(caught.value)
+    with pytest.raises(InputError, match=r"picks are faulty|cannot be written .*No space left") as told:
+        unet._raise_as_here(caught.value, tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def test_a_training_process_that_is_killed_is_an_input_error(data, tmp_path, monkeypatch):
+    def killed(*arguments, **options):
+        raise ProcessExitedException("process 1 terminated with signal SIGKILL", 1, 1, -9)
+
+    monkeypatch.setattr(lightning.Trainer, "fit", killed)
+    with pytest.raises(InputError, match=r"ended from outside \(process 1 .*SIGKILL\); was memory short"):
+        train(data, tmp_path)
+
+
+def test_of_how_scores_become_points_a_model_keeps_the_method_alone(data, tmp_path):
+    settings = UNetTrainingSettings(localise=LocaliseSettings(suppression_radius=0.7))
+    with pytest.raises(InputError, match="keeps the method by which its scores become points alone"):
+        train(data, tmp_path / "out", settings=settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_devices_share_what_is_in_files(data, tmp_path, monkeypatch):
+    asked = []
+
+    def noted(sources, held_out, settings, **options):
+        asked.append(settings.memory_gb)
+        raise InputError("enough")
+
+    monkeypatch.setattr(unet, "load_split", noted)
+    for devices in (1, 2):
+        monkeypatch.setattr(unet, "devices_that_share", lambda *_, count=devices: [torch.device("cpu")] * count)
+        with pytest.raises(InputError, match="enough"):
+            train(data, tmp_path)
+    assert asked == [8.0, 0.0]
 
 
 def test_a_checkpoint_must_be_whole_and_of_the_same_training(data, tmp_path):

@@ -26,6 +26,7 @@ from kaggle_cryoet.models.store import load_yolo
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.report.detector_curves import read_results
+from kaggle_cryoet.training import yolo, yolo_record
 from kaggle_cryoet.training.local_ultralytics import local_ultralytics
 from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
 from kaggle_cryoet.training.slice_folder import read_slice_folder
@@ -259,6 +260,7 @@ def test_as_many_epochs_are_planned_as_fit_into_the_time(limit: float | None, ep
     assert trainer.epochs == 7 + epochs
     assert trainer.stop is stops
     assert planned == ([] if limit is None else [7 + epochs])
+    assert getattr(trainer.args, "epochs", 37) == 7 + epochs  # which the checkpoint keeps
     assert trainer.scheduler.last_epoch == (0 if limit is None else 8)
 
 
@@ -272,8 +274,10 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
         warnings.simplefilter("ignore")  # of ultralytics and of matplotlib
         with pytest.raises(KeyboardInterrupt):
             train_interrupted(slices, tmp_path / "run", start, TINY)
-        rows = read_results(tmp_path / "run" / "training" / "results.csv")
-        assert [row["epoch"] for row in rows] == [1]
+        results = tmp_path / "run" / "training" / "results.csv"
+        assert [row["epoch"] for row in read_results(results)] == [1]
+        header, row = results.read_text().splitlines()
+        results.write_text(f"{header}\n{row}\n2{row[1:]}\n")  # of an epoch whose checkpoint could not be written
         with pytest.raises(InputError, match="holds a training already"):
             train_yolo([slices], tmp_path / "run", recipe=TINY, device="cpu", progress=False)
         with pytest.raises(InputError, match="with epochs = 2, got 3"):
@@ -285,6 +289,10 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
         ):
             with pytest.raises(InputError, match=f"gone on with as it began, but {said} changed"):
                 train_yolo([data], tmp_path / "run", recipe=recipe, resume=True, device="cpu", progress=False)
+        description = tmp_path / "run" / "last" / "yolo11" / "model.json"
+        content = json.loads(description.read_text())
+        content["provenance"]["minutes"] = 100.0
+        description.write_text(json.dumps(content))
         folder = train_yolo([slices], tmp_path / "run", recipe=TINY, resume=True, device="cpu", progress=False)
     rows = read_results(tmp_path / "run" / "training" / "results.csv")
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -300,6 +308,7 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
     assert 0 < float(moved.abs().max()) < 0.1
     last = load_yolo(tmp_path / "run" / "last" / "yolo11")
     assert last.provenance["epochs"] == 2
+    assert last.provenance["minutes"] >= 100  # of before
     checkpoint = torch.load(tmp_path / "run" / "training" / "weights" / "last.pt", weights_only=False)
     averaged = checkpoint["ema"].float().state_dict()["model.0.conv.weight"]
     torch.testing.assert_close(last.network.state_dict()["model.0.conv.weight"], averaged, rtol=1e-3, atol=1e-5)
@@ -307,6 +316,44 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
     assert record >= {"results.csv", "results.png", "confusion_matrix_normalized.png"}
     with pytest.raises(InputError, match="all 2 epochs are done"):
         train_yolo([slices], tmp_path / "run", recipe=TINY, resume=True, device="cpu", progress=False)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_not_there_before_the_models_that_it_stands_for(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with monkeypatch.context() as patch:
+            patch.setattr(yolo_record, "save_yolo", full)
+            with pytest.raises(InputError, match="No space left on device"):
+                train_yolo([slices], tmp_path / "run", recipe=TINY, device="cpu", progress=False)
+        assert not (tmp_path / "run" / "training" / "weights" / "last.pt").exists()
+        once = replace(TINY, epochs=1)
+        folder = train_yolo([slices], tmp_path / "run", recipe=once, device="cpu", progress=False)
+    assert load_yolo(folder).provenance["epochs"] == 1
+    assert [row["epoch"] for row in read_results(tmp_path / "run" / "training" / "results.csv")] == [1]
+
+
+def test_a_training_is_resumed_on_the_slices_that_it_wrote_and_on_no_others(labelled_runs: Path, tmp_path: Path):
+    def folder_of(*data: Path, resume: bool):
+        return yolo._slice_folder(data, (), tmp_path / "run", PRESETS["ours"], None, resume=resume, progress=False)
+
+    def written() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in sorted((tmp_path / "run").rglob("*"))}
+
+    made = folder_of(labelled_runs, resume=False)
+    before = written()
+    assert folder_of(labelled_runs, resume=True) == made
+    more = shutil.copytree(labelled_runs, tmp_path / "more")
+    for path in [*(more / "static" / "ExperimentRuns").iterdir(), *(more / "overlay" / "ExperimentRuns").iterdir()]:
+        path.rename(path.with_name(f"X{path.name}"))
+    with pytest.raises(InputError, match=r"gone on with as it began, but .*runs\.X"):
+        folder_of(labelled_runs, more, resume=True)
+    assert written() == before
 
 
 def other_runs(slices: Path, folder: Path) -> Path:

@@ -33,13 +33,13 @@ from kaggle_cryoet.training.calibration import fit_calibration
 from kaggle_cryoet.training.crops import CropSettings
 from kaggle_cryoet.training.left_out import picks_by_others
 from kaggle_cryoet.training.module import predict_candidates
-from kaggle_cryoet.training.presets import training_preset
+from kaggle_cryoet.training.presets import network_settings, training_preset
 from kaggle_cryoet.training.rehearsal import seconds_per_step
 from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.time_limit import check_time_limit
 from kaggle_cryoet.training.unchanged import check_unchanged
-from kaggle_cryoet.training.unet import TrainingLength
+from kaggle_cryoet.training.unet import TrainingLength, check_start
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
 from kaggle_cryoet.whole_file import whole_file
 
@@ -131,8 +131,8 @@ def fine_tune(
     Raises
     ------
     InputError
-        If the data cannot be trained on, there is no model to start from, the time limit is not positive and finite, or
-        the output cannot be written.
+        If the data cannot be trained on, there is no model to start from or one of another preset, the time limit is
+        not positive and finite, or the output holds a model already or cannot be written.
     """
     began = time.monotonic()
     check_time_limit(time_limit_seconds)
@@ -142,8 +142,17 @@ def fine_tune(
         raise InputError(f"expected two labelled runs or more, got {', '.join(run.name for run in runs)}")
     start = None if start_from is None else load_unet(start_from)
     how = training_preset(preset).training
-    devices = choose_devices(device)
+    if start is not None:
+        check_start(start, preset, network_settings(preset, how))
+        if start.settings.localise != how.localise.method:
+            raise InputError(
+                f"answers of the model to start from become {start.settings.localise}, those of preset {preset!r} "
+                f"{how.localise.method}; `train unet --from` goes on with any targets"
+            )
     work = output / WORK_FOLDER
+    if not work.exists() and (output / UNET_FOLDER).exists():
+        raise InputError(f"{output} holds a model already; choose another folder")
+    devices = choose_devices(device)
     request = {
         "runs": [run.name for run in runs],
         "start": None if start_from is None else weights_digest(Path(start_from)),

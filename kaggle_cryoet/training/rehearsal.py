@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from kaggle_cryoet.models.unet3d import build_unet
 from kaggle_cryoet.training.augment import augment
 from kaggle_cryoet.training.crops import CropDataset, CropSettings, EpochSampler
+from kaggle_cryoet.training.loaders import loader_processes
 from kaggle_cryoet.training.losses import Loss
 from kaggle_cryoet.training.presets import network_settings, training_preset
 from kaggle_cryoet.training.volumes import LabelledVolume
@@ -28,6 +29,8 @@ def seconds_per_step(
 ) -> float:
     """Mean time for one optimiser step: crops drawn and augmented, network forwards and backwards, weights updated.
 
+    Crops are drawn here one after the other; where a training has processes for that, a step takes as long as the
+    slower of both.
     Fewer steps than `TIMED_STEPS` are timed, but at least one, if they take longer than `most_seconds`.
     """
     settings = training_preset(preset).training
@@ -43,10 +46,14 @@ def seconds_per_step(
     optimiser = torch.optim.AdamW(network.parameters())
     generator = torch.Generator(device).manual_seed(0)
     half = torch.float16 if device.type == "cuda" else torch.bfloat16
-    began, timed = time.monotonic(), 0
-    for step, (crop, target) in enumerate(DataLoader(dataset, batch_size, sampler=EpochSampler(len(dataset)))):
+    loader = iter(DataLoader(dataset, batch_size, sampler=EpochSampler(len(dataset))))
+    began, drawing, timed = time.monotonic(), 0.0, 0
+    for step in range(steps):
         if step == WARM_UP_STEPS:
-            began = time.monotonic()
+            began, drawing = time.monotonic(), 0.0
+        asked = time.monotonic()
+        crop, target = next(loader)
+        drawing += time.monotonic() - asked
         with torch.autocast(device.type, dtype=half):
             logits = network(augment(crop.to(device), settings.augmentation, generator))
         torch.autograd.backward(loss(logits, target.to(device)))
@@ -57,4 +64,6 @@ def seconds_per_step(
         timed = max(1, step + 1 - WARM_UP_STEPS)
         if time.monotonic() - began > most_seconds:
             break
-    return (time.monotonic() - began) / timed
+    computing = time.monotonic() - began - drawing
+    processes = loader_processes([device])  # which draw meanwhile, if there are some
+    return (max(computing, drawing / processes) if processes else computing + drawing) / timed

@@ -18,7 +18,8 @@ from kaggle_cryoet.picking.equalise import equalise
 from kaggle_cryoet.picking.slices import slice_image, to_levels
 from kaggle_cryoet.tomogram import RunLocation
 from kaggle_cryoet.training.slice_boxes import LEAST_CUT, boxes_in_slice, yolo_lines
-from kaggle_cryoet.training.slice_folder import IMAGES, LABELS, PARTS, REQUEST_FILE, write_data_yaml
+from kaggle_cryoet.training.slice_folder import DATA_FILE, IMAGES, LABELS, PARTS, REQUEST_FILE, write_data_yaml
+from kaggle_cryoet.training.unchanged import check_unchanged
 from kaggle_cryoet.training.volumes import (
     GOLDEN_RATIO,
     MOST_FOR_SPECTRUM,
@@ -80,7 +81,8 @@ def write_slices(
 
     `images/{train,val}/<run>/*.png`, `labels/{train,val}/<run>/*.txt`. Without validation directories every eighth run,
     at least one, is for validation. A run appears whole or not at all; a folder that was interrupted is completed by
-    the same call, and one of the same settings with fewer runs grows.
+    the same call, and one of the same settings with fewer runs grows, unless slices are equalised: their spectrum is
+    that of all.
 
     Raises
     ------
@@ -91,12 +93,12 @@ def write_slices(
 
     output, settings = Path(output), settings or SliceSettings()
     runs = _split(data_directories, validation_directories, settings.tomogram_types)
-    wanted = asdict(settings) | {"tomogram_types": list(settings.tomogram_types)}  # as JSON gives it back
-    del wanted["image"]["spectrum"]  # follows from the runs
-    request = {"settings": wanted, "runs": {run.name: part for run, part in runs}}
+    request = _request(runs, settings)
     _check_folder(output, request)
     try:
         output.mkdir(parents=True, exist_ok=True)
+        if any(not (output / IMAGES / part / run.name).is_dir() for run, part in runs):
+            (output / DATA_FILE).unlink(missing_ok=True)  # of fewer runs
         with whole_file(output / REQUEST_FILE) as partial:
             partial.write_text(json.dumps(request, indent=1) + "\n", encoding="utf8")
         trained_on = [run for run, part in runs if part == PARTS[0]]
@@ -107,6 +109,29 @@ def write_slices(
         return write_data_yaml(output, replace(settings.image, spectrum=spectrum))
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error})") from error
+
+
+def check_slices(
+    data_directories: Sequence[str | Path],
+    folder: Path,
+    *,
+    validation_directories: Sequence[str | Path] = (),
+    settings: SliceSettings,
+) -> None:
+    """Raise an `InputError` unless a folder was written by `write_slices` of these very runs; write nothing."""
+    runs = _split(data_directories, validation_directories, settings.tomogram_types)
+    try:
+        before = json.loads((folder / REQUEST_FILE).read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / REQUEST_FILE}: cannot be read ({error})") from error
+    check_unchanged(before, _request(runs, settings), what=f"{folder}: a training")
+
+
+def _request(runs: Sequence[tuple[RunLocation, str]], settings: SliceSettings) -> dict[str, Any]:
+    """What the slices of a folder follow from, as JSON gives it back."""
+    wanted = asdict(settings) | {"tomogram_types": list(settings.tomogram_types)}
+    del wanted["image"]["spectrum"]  # follows from the runs
+    return {"settings": wanted, "runs": {run.name: part for run, part in runs}}
 
 
 def _split(
@@ -163,8 +188,11 @@ def _check_folder(output: Path, request: Mapping[str, Any]) -> None:
         moved = [name for name, part in before["runs"].items() if request["runs"].get(name) != part]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{output}: is not empty and holds no slices; expected a new folder") from None
-    if not same or moved:
-        why = f"run {moved[0]} is not in it now" if same else f"its settings are {before['settings']}"
+    grows = request["settings"]["equalise"] and before["runs"] != request["runs"]
+    if not same or moved or grows:
+        why = f"its settings are {before['settings']}"
+        if same:
+            why = f"run {moved[0]} is not in it now" if moved else "they are equalised to the spectrum of fewer runs"
         raise InputError(f"{output}: holds slices of another request ({why}); choose another folder")
 
 

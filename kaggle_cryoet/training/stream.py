@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,11 @@ class Stream:
             )
         self._failed(number).unlink(missing_ok=True)
         self._begun.add(number)
-        self._pool.submit(_simulate, self, number).add_done_callback(functools.partial(self._note, number))
+        try:
+            simulating = self._pool.submit(_simulate, self, number)
+        except BrokenProcessPool as error:
+            raise InputError("a process that simulated tomograms was ended from outside; was memory short?") from error
+        simulating.add_done_callback(functools.partial(self._note, number))
 
     def _note(self, number: int, simulating: Future[None]) -> None:
         """Say to those who wait for a specimen that it will not come."""

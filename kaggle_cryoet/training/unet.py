@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from torch.utils.data import Dataset
 
 import kaggle_cryoet
@@ -20,6 +20,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import UNetModel, load_unet
 from kaggle_cryoet.models.unet3d import UNetSettings, build_unet
 from kaggle_cryoet.picking.branches import UNET_FOLDER
+from kaggle_cryoet.picking.candidates import LocaliseSettings
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.source import source_commit
 from kaggle_cryoet.training.average import RunningAverage
@@ -126,7 +127,11 @@ def train_unet(
     if not resume and checkpoint.exists():
         raise InputError(f"{output} holds a training already; resume it or choose another folder")
     check_seed(seed)
+    if settings.localise != LocaliseSettings(method=settings.localise.method):
+        raise InputError(f"a model keeps the method by which its scores become points alone, got {settings.localise}")
     devices = devices_that_share(choose_devices(device), length.batch_size)
+    if len(devices) > 1:  # each is a process, which would have a copy of what is in memory; of files there is one
+        data = replace(data, memory_gb=0.0)
     built_from = network_settings(preset, settings)
     start = None if start_from is None else load_unet(start_from)
     network = _network(preset, built_from, start, seed)
@@ -218,10 +223,10 @@ def train_unet(
                 weights_only=False,
             )
         shutil.rmtree(streamed, ignore_errors=True)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error}); what was saved before is whole") from error
-    except ProcessRaisedException as error:
+    except (InputError, OSError, torch.OutOfMemoryError, ProcessRaisedException) as error:
         _raise_as_here(error, output)
+    except ProcessExitedException as error:
+        raise InputError(f"a process of the training was ended from outside ({error}); was memory short?") from error
     finally:
         shutil.rmtree(mapped, ignore_errors=True)
     return output / UNET_FOLDER
@@ -249,27 +254,36 @@ def _spectrum(known: UNetModel | None, sources: Sequence[Source]) -> tuple[float
     return spectrum_of(load_labelled_volume(source.run) for source in evenly(sources, MOST_FOR_SPECTRUM))
 
 
+def check_start(start: UNetModel, preset: str, built_from: UNetSettings) -> None:
+    """Raise an `InputError` unless a model's network is that of a preset."""
+    if replace(start.settings, localise=built_from.localise, spectrum=()) != built_from:
+        raise InputError(f"the model to start from is {start.settings}, preset {preset!r} is {built_from}")
+
+
 def _network(preset: str, built_from: UNetSettings, start: UNetModel | None, seed: int) -> torch.nn.Module:
     """A network with fresh weights or those of a model."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_unet(built_from)
     if start is not None:
-        if replace(start.settings, localise=built_from.localise, spectrum=()) != built_from:
-            raise InputError(f"the model to start from is {start.settings}, preset {preset!r} is {built_from}")
+        check_start(start, preset, built_from)
         network.load_state_dict(start.network.state_dict())
     if network.channels_last:
         network.to(memory_format=torch.channels_last_3d)
     return network
 
 
-def _raise_as_here(error: ProcessRaisedException, output: Path) -> NoReturn:
-    """Raise what went wrong in the process of a device as what it would have been in this one."""
-    last = str(error).strip().splitlines()[-1]
-    name, _, said = last.partition(": ")
+def _raise_as_here(error: Exception, output: Path) -> NoReturn:
+    """Raise what went wrong here, in a loader or in the process of a device, as what the user can mend."""
+    name, said = type(error).__name__, str(error)
+    if isinstance(error, ProcessRaisedException) or said.startswith("Caught "):  # and then the trace of elsewhere
+        name, _, said = said.strip().splitlines()[-1].partition(": ")
     if name.endswith("InputError"):
         raise InputError(said) from error
-    kind = getattr(builtins, name, None)
+    if name.endswith("OutOfMemoryError"):
+        said = said.partition(". ")[0]
+        raise InputError(f"{said}; smaller batches need less, as of --set length.batch_size=2") from error
+    kind = type(error) if isinstance(error, OSError) else getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, OSError):
         raise InputError(f"{output}: cannot be written ({said}); what was saved before is whole") from error
     raise error

@@ -71,9 +71,13 @@ def find_labelled_runs(directories: Sequence[Path]) -> list[RunLocation]:
     Raises
     ------
     InputError
-        If a run has no picks, two are of the same name, or there is no run.
+        If a run has no picks, two are of the same name, there is no run, or a directory has a weight.
     """
-    runs = [source.run for source in find_sources(directories)]
+    sources = find_sources(directories)
+    if any(source.weight != 1 for source in sources):
+        got = ", ".join(map(str, directories))
+        raise InputError(f"all runs count alike here; expected folders without weights, got {got}")
+    runs = [source.run for source in sources]
     check_names(runs)
     return runs
 

@@ -13,7 +13,7 @@ from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.source import source_commit
 from kaggle_cryoet.training.loaders import loader_processes
 from kaggle_cryoet.training.seeds import check_seed
-from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
+from kaggle_cryoet.training.slice_dataset import SliceSettings, check_slices, write_slices
 from kaggle_cryoet.training.slice_folder import DATA_FILE, SliceFolder, read_slice_folder
 from kaggle_cryoet.training.time_limit import check_time_limit
 from kaggle_cryoet.training.unchanged import check_unchanged
@@ -94,12 +94,14 @@ def train_yolo(
         check_time_limit(time_limit_seconds)
     checkpoint = output / RECORD_FOLDER / "weights" / "last.pt"
     if resume:
-        check_checkpoint(checkpoint, {"epochs": recipe.epochs, "seed": seed})
+        check_checkpoint(checkpoint, {"seed": seed})
     elif checkpoint.exists():
         raise InputError(f"{output} holds a training already; resume it or choose another folder")
     where = choose_devices(device)[0]
-    start = resumed_start(output / YOLO_FOLDER) if resume else starting_weights(start_from, size)
-    folder = _slice_folder(data_directories, validation_directories, output, recipe, slices, progress)
+    start = resumed_start(output / LAST_FOLDER / YOLO_FOLDER) if resume else starting_weights(start_from, size)
+    folder = _slice_folder(
+        data_directories, validation_directories, output, recipe, slices, resume=resume, progress=progress
+    )
     spectrum = folder.image.spectrum if recipe.equalise else ()
     settings = replace(folder.image, size=start.size, spectrum=spectrum)
     arguments = ultralytics_arguments(recipe, image_pixels=_image_pixels(recipe, folder), seed=seed) | {
@@ -122,8 +124,11 @@ def train_yolo(
         "image_pixels": arguments["imgsz"],
         "recipe": asdict(recipe),
     }
+    last = output / LAST_FOLDER / YOLO_FOLDER
+    minutes = 0.0
     if resume:  # the batch that memory has room for is ultralytics' matter: the recipe is compared
-        known = load_yolo(output / YOLO_FOLDER)
+        known = load_yolo(last)
+        minutes = known.provenance["minutes"]
         now = {name: provenance[name] for name in ("training_runs", "validation_runs", "recipe")}
         before = {**known.provenance, "images": asdict(known.settings)}
         check_unchanged(before, {**now, "images": asdict(settings)}, what="a training")
@@ -140,8 +145,7 @@ def train_yolo(
                 weights=start.weights,
                 time_limit_seconds=None if time_limit_seconds is None else time_limit_seconds - (monotonic() - begun),
             )
-            last = output / LAST_FOLDER / YOLO_FOLDER
-            KeepModel(output / YOLO_FOLDER, last, settings, provenance).attach(trainer)
+            KeepModel(output / YOLO_FOLDER, last, settings, provenance, minutes=minutes).attach(trainer)
             if progress:
                 show_progress(trainer)
             trainer.train()
@@ -163,16 +167,20 @@ def _slice_folder(
     output: Path,
     recipe: YoloRecipe,
     slices: SliceSettings | None,
+    *,
+    resume: bool,
     progress: bool,
 ) -> SliceFolder:
-    """The folder of slices that is given, or one that is made from the runs that are given."""
+    """The folder of slices that is given, or one that is, or was, made from the runs that are given."""
     given = [Path(directory) for directory in data if (Path(directory) / DATA_FILE).is_file()]
     if not given:
         slices = slices or SliceSettings(tile_pixels=recipe.tile_pixels)
-        path = write_slices(
-            data, output / SLICES_FOLDER, validation_directories=validation, settings=slices, progress=progress
-        )
-        return read_slice_folder(path.parent)
+        folder = output / SLICES_FOLDER
+        if resume:
+            check_slices(data, folder, validation_directories=validation, settings=slices)
+        else:
+            write_slices(data, folder, validation_directories=validation, settings=slices, progress=progress)
+        return read_slice_folder(folder)
     if len(data) > 1 or validation:
         raise InputError(
             f"{given[0]}: is a folder of slices, which holds its validation too; expected nothing beside it"

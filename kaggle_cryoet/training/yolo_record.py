@@ -13,6 +13,8 @@ from kaggle_cryoet.particles import PARTICLES
 if TYPE_CHECKING:
     from kaggle_cryoet.training.yolo_trainer import SliceTrainer
 
+BEFORE_CHECKPOINT = "before_checkpoint"
+"""An event of `SliceTrainer`."""
 FIRST_THRESHOLD = 0.25
 """Threshold of every particle type until `train thresholds` fits them."""
 
@@ -20,16 +22,25 @@ FIRST_THRESHOLD = 0.25
 class KeepModel:
     """Writes a model folder when the validation was better than ever before, with the record, and one each time."""
 
-    def __init__(self, directory: Path, last: Path, settings: YoloSettings, provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        last: Path,
+        settings: YoloSettings,
+        provenance: Mapping[str, Any],
+        *,
+        minutes: float = 0.0,
+    ) -> None:
+        """Prepare; `minutes` are those of the training before it was interrupted."""
         self.directory = directory
         self.last = last
         self.settings = settings
         self.provenance = provenance
-        self.begun = monotonic()
+        self.begun = monotonic() - 60 * minutes
 
     def attach(self, trainer: "SliceTrainer") -> None:
-        """Be called after each checkpoint and at the end."""
-        trainer.add_callback("on_model_save", self.save)
+        """Be called before each checkpoint, which then stands for models that are there, and at the end."""
+        trainer.add_callback(BEFORE_CHECKPOINT, self.save)
         trainer.add_callback("on_train_end", self.copy_record)
 
     def save(self, trainer: "SliceTrainer") -> None:

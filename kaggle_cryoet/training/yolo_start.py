@@ -63,7 +63,8 @@ def check_checkpoint(path: Path, origin: Mapping[str, int]) -> None:
     Raises
     ------
     InputError
-        If there is none, it is broken, finished, or of a training of another length or seed.
+        If there is none, it is broken, of a training of another seed, or at the end of the schedule that a time limit
+        may have shortened.
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no checkpoint to resume from")
@@ -75,8 +76,8 @@ def check_checkpoint(path: Path, origin: Mapping[str, int]) -> None:
                 f"{path}: is of a training with {name} = {begun.get(name)}, got {value}; to train on in another way, "
                 "start a new training from its model"
             )
-    if content.get("epoch", -1) + 1 >= origin["epochs"]:
-        raise InputError(f"{path}: all {origin['epochs']} epochs are done; there is nothing to resume")
+    if content.get("epoch", -1) + 1 >= begun.get("epochs", 0):
+        raise InputError(f"{path}: all {begun.get('epochs', 0)} epochs are done; there is nothing to resume")
 
 
 def _read_pt(path: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -12,6 +12,8 @@ from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo, offline_ultral
 from kaggle_cryoet.training.time_limit import fitting_epochs
 from kaggle_cryoet.training.yolo_images import SliceImages
 from kaggle_cryoet.training.yolo_recipes import YoloRecipe
+from kaggle_cryoet.training.yolo_record import BEFORE_CHECKPOINT
+from kaggle_cryoet.whole_file import whole_file
 
 offline_ultralytics()  # before ultralytics is imported; a class cannot be derived from it otherwise
 
@@ -68,7 +70,7 @@ class SliceTrainer(UltralyticsTrainer):
         threads = torch.get_num_threads()
         super().__init__(overrides=arguments)
         torch.set_num_threads(threads)  # on a CPU it takes one fewer than there are, of two only one
-        self.add_callback("on_fit_epoch_end", SliceTrainer._keep_within_time)
+        self.args.close_mosaic = round(recipe.closing_share * self.epochs)  # of a schedule that may have been shortened
 
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
         """Our network; with the weights of a checkpoint when going on from one."""
@@ -147,28 +149,37 @@ class SliceTrainer(UltralyticsTrainer):
         """Nothing is left to do: the last look was plotted, and the best model is kept elsewhere."""
 
     def save_model(self) -> bool:
-        """Write the checkpoint; the one before stays until the new one is whole."""
+        """Shorten the schedule if need be, keep models, then write the checkpoint; the one before stays until then."""
+        self._keep_within_time()
         path = self.last
         self.last = path.with_name("unfinished.pt")
         try:
             saved: bool = super().save_model()
+            self.run_callbacks(BEFORE_CHECKPOINT)
             self.last.replace(path)
         finally:
             self.last = path
         return saved
 
-    @staticmethod
-    def _keep_within_time(trainer: "SliceTrainer") -> None:
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Ultralytics' return to a checkpoint; its table loses what was written after it."""
+        super().resume_training(ckpt)
+        if self.csv.is_file():
+            lines = self.csv.read_text(encoding="utf8").splitlines(keepends=True)
+            with whole_file(self.csv) as partial:
+                partial.write_text("".join(lines[: 1 + self.start_epoch]), encoding="utf8")
+
+    def _keep_within_time(self) -> None:
         """Shorten the schedule to the epochs that fit into the time limit."""
-        if trainer.time_limit_seconds is None:
+        if self.time_limit_seconds is None:
             return
-        used = monotonic() - trainer.started
-        each = used / (trainer.epoch + 1 - trainer.start_epoch)
-        left = trainer.time_limit_seconds - used
-        fitting = fitting_epochs(trainer.epoch + 1, trainer.recipe.epochs, left_seconds=left, epoch_seconds=each)
-        if fitting != trainer.epochs:
-            trainer.epochs = fitting
-            trainer._setup_scheduler()
-            trainer.scheduler.last_epoch = trainer.epoch
-            trainer.args.close_mosaic = round(trainer.recipe.closing_share * fitting)
-        trainer.stop |= trainer.epoch + 1 >= trainer.epochs
+        used = monotonic() - self.started
+        each = used / (self.epoch + 1 - self.start_epoch)
+        left = self.time_limit_seconds - used
+        fitting = fitting_epochs(self.epoch + 1, self.recipe.epochs, left_seconds=left, epoch_seconds=each)
+        if fitting != self.epochs:
+            self.epochs = self.args.epochs = fitting  # which the checkpoint keeps
+            self.args.close_mosaic = round(self.recipe.closing_share * fitting)
+            self._setup_scheduler()
+            self.scheduler.last_epoch = self.epoch
+        self.stop |= self.epoch + 1 >= self.epochs
