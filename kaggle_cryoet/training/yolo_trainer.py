@@ -49,6 +49,8 @@ class SliceTrainer(UltralyticsTrainer):
 
     last: Path
     """Where the checkpoint is written."""
+    epochs: int
+    """Of the schedule, which a time limit may shorten."""
 
     def __init__(
         self,
