@@ -152,7 +152,7 @@ class GrowingSubmission:
             partial.write_text(json.dumps(content), encoding="utf8")
 
     def _read_state(self) -> dict[str, _Note]:
-        """Of the runs that an interrupted prediction with the same settings has finished."""
+        """Notes of the runs that an interrupted prediction with the same settings has finished."""
         if not self.state_path.exists():
             return {}
         try:

@@ -264,16 +264,21 @@ def test_a_dry_run_counts_a_bad_tomogram_as_missed_as_evaluate_does(
     assert score["particles"]["apo-ferritin"]["true"] == 12
 
 
+@pytest.mark.parametrize(
+    "option", [("--tomogram-type", "wbp"), ("--particles", "bright"), ("--voxel", 20), ("--tilt-axis", "x")]
+)
 def test_a_dry_run_takes_what_a_user_knows_of_the_tomograms(
-    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path, option: tuple[object, ...]
 ) -> None:
-    found = find_runs(labelled_runs)[2]
-    (found.tomogram_path.with_name("wbp.zarr")).symlink_to(found.tomogram_path)
-    options = ("--tomogram-type", "wbp", "--particles", "bright", "--voxel", 10, "--tilt-axis", "y")
-    arguments = (labelled_runs, "--run", found.name, "--weights", small_model, *options)
-    assert run("dry-run", *arguments, "--output", tmp_path / "dry")[0] == 0
-    assert run("predict", *arguments, "--output", tmp_path / "predicted.csv")[0] == 0
-    assert (tmp_path / "dry" / "submission.csv").read_bytes() == (tmp_path / "predicted.csv").read_bytes()
+    other, _, found = find_runs(labelled_runs)
+    shutil.copytree(other.tomogram_path, found.tomogram_path.with_name("wbp.zarr"))
+    arguments = (labelled_runs, "--run", found.name, "--weights", small_model)
+    assert run("dry-run", *arguments, *option, "--output", tmp_path / "dry")[0] == 0
+    assert run("predict", *arguments, *option, "--output", tmp_path / "told.csv")[0] == 0
+    assert run("predict", *arguments, "--output", tmp_path / "untold.csv")[0] == 0
+    contents = [path.read_bytes() for path in (tmp_path / "dry" / "submission.csv", tmp_path / "told.csv")]
+    assert contents[0] == contents[1]
+    assert contents[0] != (tmp_path / "untold.csv").read_bytes()
 
 
 def test_flips_without_a_unet_end_with_status_2(run: Run, labelled_runs: Path, tmp_path: Path) -> None:

@@ -51,6 +51,11 @@ def contrast_transfer(
     return np.sin(phase)
 
 
+def transfer_of(nuisances: Nuisances) -> tuple[float, float, float]:
+    """Defocus, amplitude contrast and phase shift, as `contrast_transfer` takes them."""
+    return nuisances.defocus_angstrom, nuisances.amplitude_contrast, nuisances.phase_shift_degree
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TiltSeries:
     """One acquisition: what each of `n` tilt images did to the signal and the noise."""
@@ -90,10 +95,10 @@ def draw_tilt_series(nuisances: Nuisances, voxel_angstrom: float, rng: np.random
     weight = np.exp(-0.5 * (nominal_degree / nuisances.tilt_weight_degree) ** 2)
     b_factor = nuisances.envelope_angstrom_squared
     b_factor = b_factor + nuisances.damping_angstrom_squared_per_degree * np.abs(nominal_degree)
-    rest = (nuisances.amplitude_contrast, nuisances.phase_shift_degree)
+    _, *rest = transfer_of(nuisances)
     ctf = np.stack([contrast_transfer(frequency, value, *rest) for value in defocus])
     if nuisances.phase_flipped:
-        estimated = contrast_transfer(frequency, nuisances.defocus_angstrom, *rest)
+        estimated = contrast_transfer(frequency, *transfer_of(nuisances))
         ctf *= np.where(estimated < 0, -1.0, 1.0)
     envelope = np.exp(-0.25 * b_factor[:, None] * frequency**2)  # (tilt, frequency)
     return TiltSeries(

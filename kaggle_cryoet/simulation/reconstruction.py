@@ -21,6 +21,7 @@ from kaggle_cryoet.simulation.microscope import (
     padded_spectrum,
     ramp,
     record,
+    transfer_of,
 )
 from kaggle_cryoet.simulation.network_denoising import NetworkDenoising, denoise_by_network, denoising_of
 from kaggle_cryoet.simulation.nuisances import Nuisances
@@ -121,7 +122,7 @@ def _reconstruct(
     per_angstrom = per_voxel / series.voxel_angstrom
     low_pass = np.exp(-0.5 * (per_voxel / nuisances.softness_per_voxel) ** nuisances.softness_exponent)
     low_pass *= np.exp(-0.5 * (per_voxel / nuisances.cutoff_per_voxel) ** nuisances.cutoff_exponent)
-    deconvolved = deconvolution(per_angstrom, *_transfer_of(nuisances), flipped=nuisances.phase_flipped)
+    deconvolved = deconvolution(per_angstrom, *transfer_of(nuisances), flipped=nuisances.phase_flipped)
     signal_gain, noise_gain = {
         "denoised": (low_pass, low_pass),
         "isonetcorrected": (low_pass * deconvolved, low_pass * deconvolved),
@@ -157,7 +158,7 @@ def _shown_gains(
     per_voxel = np.linspace(0, RADIAL_MAXIMUM, RADIAL_SAMPLES)
     gain = deconvolution(
         per_voxel / voxel_angstrom,
-        *_transfer_of(nuisances),
+        *transfer_of(nuisances),
         flipped=nuisances.phase_flipped,
         strength=denoising.deconvolution_strength,
         falloff_angstrom=denoising.deconvolution_falloff_angstrom,
@@ -196,14 +197,9 @@ def _volume(recording: Recording, spectrum: NDArray[np.complex64]) -> NDArray[np
     )
 
 
-def _transfer_of(nuisances: Nuisances) -> tuple[float, float, float]:
-    """Defocus, amplitude contrast and phase shift, as `contrast_transfer` takes them."""
-    return nuisances.defocus_angstrom, nuisances.amplitude_contrast, nuisances.phase_shift_degree
-
-
 def _restoration(frequency_per_angstrom: NDArray[np.float64], nuisances: Nuisances) -> NDArray[np.float64]:
     """Gain that gives a share of the transfer lost below the first maximum of the transfer function back."""
-    ctf = np.abs(contrast_transfer(frequency_per_angstrom, *_transfer_of(nuisances)))
+    ctf = np.abs(contrast_transfer(frequency_per_angstrom, *transfer_of(nuisances)))
     before_maximum = np.cumprod(np.diff(ctf, prepend=0) >= 0).astype(bool)
     return np.where(before_maximum, 1 + nuisances.low_frequency_restoration * (1 - ctf) / np.maximum(ctf, 1e-3), 1.0)
 
