@@ -109,10 +109,15 @@ def test_the_packages_own_models_suffice_for_a_branch(kaggle: KaggleEnvironment)
 
 
 def test_the_packages_own_weights_pick_by_the_unet_and_attached_ones_by_all_there_is(kaggle: KaggleEnvironment) -> None:
-    assert kaggle.options == ["--branch", "unet"]
+    assert kaggle.options == ["--branch", "unet", "--flips", "4"]
     for kind in MODELS["hybrid"]:
         place_model(kaggle.input / "mine" / kind, kind)
-    assert kaggle.options == ["--branch", "hybrid"]
+    assert kaggle.options == ["--branch", "hybrid", "--flips", "4"]
+
+
+def test_a_detector_that_is_attached_alone_is_not_told_of_flips(kaggle: KaggleEnvironment) -> None:
+    place_model(kaggle.input / "mine" / "yolo11", "yolo11")
+    assert kaggle.options == ["--branch", "yolo"]
 
 
 def test_the_lack_of_a_gpu_is_noted_loudly(kaggle: KaggleEnvironment) -> None:

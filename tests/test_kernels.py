@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from kaggle_cryoet.kaggle.environment import COMPETITION
+from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.submission import read_submission
 
@@ -105,10 +107,20 @@ def test_predict_picks_the_test_tomograms_with_the_attached_weights(
     done = run(script)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "installed from kaggle-cryoet" in done.stdout
-    assert f"weights: {root / 'input' / weights} --branch unet\n" in done.stdout
+    assert f"weights: {root / 'input' / weights} --branch unet --flips 4\n" in done.stdout
     assert "NO GPU IS ATTACHED" in done.stdout
     assert set(read_submission(root / "working" / "submission.csv")) == {run.name for run in find_runs(labelled_runs)}
     assert [path.name for path in (root / "working").iterdir()] == ["submission.csv"]
+
+
+def test_predict_picks_with_a_detector_that_is_attached_alone(labelled_runs: Path, tmp_path: Path) -> None:
+    root = tmp_path / "kaggle"
+    script = stand_in("predict", root, labelled_runs, bundle="kaggle-cryoet", competition=COMPETITION)
+    shutil.copytree(SHIPPED_WEIGHTS / "yolo11", root / "input" / "my-detector")
+    done = run(script)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "my-detector --branch yolo\n" in done.stdout
+    assert set(read_submission(root / "working" / "submission.csv")) <= {run.name for run in find_runs(labelled_runs)}
 
 
 def test_a_kernel_with_weights_that_were_cut_off_says_so_and_leaves_nothing(

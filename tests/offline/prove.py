@@ -80,8 +80,6 @@ def pick_here(tomograms: Path, output: Path, weights: Path | None) -> dict[str, 
         str(tomograms),
         "--output",
         str(output),
-        "--flips",
-        "4",
         *KaggleEnvironment(root=output.parent).options,
     ]
     subprocess.run([*command, *(["--weights", str(weights)] if weights else [])], check=True)
