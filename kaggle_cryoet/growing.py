@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 
 
 def settings_key(settings: Iterable[object], files: Iterable[Path]) -> str:
@@ -34,12 +34,13 @@ def settings_key(settings: Iterable[object], files: Iterable[Path]) -> str:
 
 
 def identity(path: Path) -> str:
-    """What tells a file or folder from another one that is, or was, elsewhere or in its place."""
+    """What tells a file or folder, with all that is in it, from another one that is, or was, elsewhere or in its place."""
     try:
-        found = path.stat()
+        found = [entry.stat() for entry in (path, *path.rglob("*"))]
     except OSError:  # whoever reads it will say so
         return str(path.absolute())
-    return f"{path.absolute()} {found.st_mtime_ns} {found.st_size if path.is_file() else 0}"
+    newest, size = max(entry.st_mtime_ns for entry in found), sum(entry.st_size for entry in found)
+    return f"{path.absolute()} {len(found)} {newest} {size}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,8 @@ class GrowingSubmission:
 
     It grows under its own name if there is none yet, else as `output` + `.partial`, which takes the earlier one's place
     at the end. `output` + `.state.json` names the finished runs, those without picks as well, with the scores that the
-    csv has no room for; it is there only as long as runs are missing.
+    csv has no room for; it is there only as long as runs are missing. What an interrupted prediction left is kept until
+    the first tomogram is added, so that to go on with wrong settings by mistake loses nothing.
 
     Parameters
     ----------
@@ -94,12 +96,14 @@ class GrowingSubmission:
         is_interrupted_one = bool(self.picks) and self.picks.keys() == interrupted.keys() and not partial.exists()
         self._replaces = output.exists() and not is_interrupted_one
         self.path = partial if self._replaces else output
-        if not self._replaces:
-            partial.unlink(missing_ok=True)  # of an interrupted one whose csv to replace is no longer there
-        self.table: pandas.DataFrame = write_submission(self.path, dict(sorted(self.picks.items())))
         self._partial = partial
-        if not self.picks:
-            self.state_path.unlink(missing_ok=True)
+        self.table: pandas.DataFrame
+        if self._replaces and not self.picks:  # whether it can be written; an interrupted one is left until there is more
+            empty = output.with_name(f".{output.name}.begun.partial")
+            self.table = write_submission(empty, {})
+            empty.unlink()
+        else:
+            self._write(self.picks)
 
     def add(self, run: str, picks: Picks, seconds: float) -> None:
         """Write the csv with one more run, then the note.
@@ -107,9 +111,9 @@ class GrowingSubmission:
         Raises
         ------
         InputError
-            If the disk is full or has otherwise become unwritable; files and attributes are as before.
+            If the disk is full or has otherwise become unwritable; the csv is valid.
         """
-        self.table = write_submission(self.path, dict(sorted({**self.picks, run: picks}.items())))
+        self._write({**self.picks, run: picks})
         self.picks[run] = picks
         self.seconds[run] = seconds
         self._write_state()
@@ -131,9 +135,16 @@ class GrowingSubmission:
                 ) from error
         elif self._replaces:
             logger.warning("no tomogram could be picked; %s is left as it was", self.output)
-        self._partial.unlink(missing_ok=True)
+        if self.picks:
+            self._partial.unlink(missing_ok=True)
         if self.runs.keys() <= self.picks.keys():
             self.state_path.unlink(missing_ok=True)
+
+    def _write(self, picks: Mapping[str, Picks]) -> None:
+        """Write the csv; of an interrupted one whose csv to replace is no longer there, nothing is kept."""
+        self.table = write_submission(self.path, dict(sorted(picks.items())))
+        if picks and not self._replaces:
+            self._partial.unlink(missing_ok=True)
 
     def _write_state(self) -> None:
         content = {

@@ -127,6 +127,31 @@ def test_what_is_left_of_an_older_prediction_does_not_stand_for_a_newer_one(tmp_
     assert len(again.picks["TS_2"]) == 4
 
 
+@pytest.mark.parametrize("earlier", [True, False], ids=["beside an earlier csv", "without one"])
+@pytest.mark.parametrize("go_on", [True, False])
+def test_going_on_with_other_settings_by_mistake_loses_nothing_before_a_tomogram_is_picked(
+    tmp_path: Path, earlier: bool, go_on: bool
+) -> None:
+    output = tmp_path / "submission.csv"
+    if earlier:
+        write_submission(output, {"earlier": some(7)})
+    interrupted(output)
+    assert begin(output, key="another", go_on=go_on).picks == {}
+    assert set(begin(output).picks) == {"TS_1", "TS_2"}
+
+
+def test_an_interrupted_one_whose_csv_to_replace_is_gone_is_kept_from_a_mistake_as_well(tmp_path: Path) -> None:
+    output = tmp_path / "submission.csv"
+    write_submission(output, {"earlier": some(7)})
+    interrupted(output)
+    output.unlink()
+    assert begin(output, key="another").picks == {}
+    submission = begin(output)
+    assert set(submission.picks) == {"TS_1", "TS_2"}
+    submission.finish()
+    assert set(read_submission(output)) == {"TS_2"}
+
+
 def test_going_on_removes_half_written_files_and_no_others(tmp_path: Path) -> None:
     output = tmp_path / "submission.csv"
     interrupted(output)
@@ -179,7 +204,18 @@ def test_a_tomogram_is_another_one_elsewhere_or_if_it_was_written_anew(tmp_path:
     assert str(tmp_path / "none.zarr") in identity(tmp_path / "none.zarr")
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"format": 2}', '{"format": 2, "key": "key", "runs": {"TS_1": {}}}'])
+def test_a_tomogram_of_which_a_chunk_was_written_anew_is_another_one(tmp_path: Path) -> None:
+    chunk = tmp_path / "denoised.zarr" / "0" / "0" / "0" / "0"
+    chunk.parent.mkdir(parents=True)
+    chunk.write_bytes(b"voxels")
+    before, folder = identity(tmp_path / "denoised.zarr"), (tmp_path / "denoised.zarr").stat().st_mtime_ns
+    chunk.write_bytes(b"others")
+    os.utime(chunk, ns=(folder + 10**9, folder + 10**9))
+    assert (tmp_path / "denoised.zarr").stat().st_mtime_ns == folder
+    assert identity(tmp_path / "denoised.zarr") != before
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 3}', '{"format": 3, "key": "key", "runs": {"TS_1": {}}}'])
 def test_a_broken_note_is_a_new_beginning(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str) -> None:
     submission = interrupted(tmp_path / "submission.csv")
     submission.state_path.write_text(content)

@@ -1,6 +1,8 @@
 """From runs to picks: the identity run, planted particles, bad tomograms, time limits, several workers."""
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +27,7 @@ from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.simulation.dataset import simulate
-from kaggle_cryoet.submission import write_submission
+from kaggle_cryoet.submission import read_submission, write_submission
 from kaggle_cryoet.tomogram import RunLocation, read_tomogram
 from kaggle_cryoet.training.targets import draw_targets
 
@@ -148,16 +150,77 @@ def test_a_worker_that_dies_at_a_tomogram_is_replaced_and_only_that_one_fails(
 
 
 @pytest.mark.slow
-def test_a_device_whose_workers_die_one_after_the_other_is_given_up_and_its_runs_are_named(
-    labelled_runs: Path, small_model: Path
-) -> None:
+def test_two_tomograms_in_a_row_that_end_their_processes_cost_no_other(labelled_runs: Path, small_model: Path) -> None:
     first, second, third = find_runs(labelled_runs)
-    hopeless = [replace(deadly(second), name=f"hopeless {n}") for n in range(3)]
-    runs = [first, hopeless[0], third, hopeless[1], replace(first, name="first again"), hopeless[2]]
+    hopeless = [replace(deadly(second), name=f"hopeless {n}") for n in range(2)]
+    runs = [first, hopeless[0], third, hopeless[1], replace(first, name="again"), replace(third, name="the last")]
     outcomes = {o.run: o for o in pick_runs(runs, small_model, settings=PickSettings(), devices=[CPU, CPU])}
     assert set(outcomes) == {run.name for run in runs}
     assert {name for name, o in outcomes.items() if o.picks is None} == {run.name for run in hopeless}
-    assert outcomes["hopeless 2"].reason == "the worker on cpu died with exit status 7"
+    assert outcomes["hopeless 1"].reason == "the worker on cpu died with exit status 7"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadlyOnce(Deadly):
+    """A run that ends the first process that reads it."""
+
+    traces: Path
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "tomogram_path" and os.getpid() != object.__getattribute__(self, "parent"):
+            try:
+                object.__getattribute__(self, "traces").mkdir()
+            except FileExistsError:
+                return object.__getattribute__(self, name)
+        return super().__getattribute__(name)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_a_share_by_itself_is_tried_again(labelled_runs: Path, small_model: Path, tmp_path: Path) -> None:
+    first, second, _ = find_runs(labelled_runs)
+    once = DeadlyOnce(
+        name=second.name,
+        tomogram_path=second.tomogram_path,
+        picks_directory=None,
+        parent=os.getpid(),
+        traces=tmp_path / "traces",
+    )
+    outcomes = {o.run: o for o in pick_runs([first, once], small_model, settings=PickSettings(), devices=[CPU, CPU])}
+    assert (tmp_path / "traces").is_dir()
+    assert outcomes[second.name].picks is not None
+
+
+@pytest.mark.slow
+def test_the_share_of_a_device_on_which_every_process_dies_is_picked_by_another(
+    labelled_runs: Path, small_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = find_runs(labelled_runs)
+    runs = [first, second, third, *(replace(second, name=f"again {n}") for n in range(4))]
+    broken = torch.device("meta")  # on which nothing can be computed
+    outcomes = {o.run: o for o in pick_runs(runs, small_model, settings=PickSettings(), devices=[CPU, broken])}
+    assert set(outcomes) == {run.name for run in runs}
+    assert "the 5th in a row; another device goes on" in caplog.text
+    failed = {name for name, o in outcomes.items() if o.picks is None}
+    assert failed == {second.name, "again 0"}, "each tried twice, before the fifth death"
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_not_run_by_the_workers(
+    labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from unittest.mock import patch\n"
+        "import torch\n"
+        "from kaggle_cryoet import predict\n"
+        "print('begun')\n"
+        "with patch('kaggle_cryoet.picking.devices.choose_devices', lambda name: [torch.device('cpu')] * 2):\n"
+        f"    predict({str(labelled_runs)!r}, 'picks.csv', weights={str(small_model)!r}, branch='unet')\n"
+        "print(__file__, __spec__)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout == f"begun\n{script} None\n", done.stderr
+    assert set(read_submission(tmp_path / "picks.csv")) == {run.name for run in find_runs(labelled_runs)}
 
 
 def test_a_gpu_that_stops_working_is_replaced_by_the_cpu_without_losing_a_tomogram(

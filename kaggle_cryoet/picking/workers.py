@@ -4,7 +4,9 @@ import logging
 import multiprocessing
 import multiprocessing.queues
 import queue
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from kaggle_cryoet.tomogram import RunLocation
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-MOST_SILENT_DEATHS = 3
-"""So many workers in a row may die before they have done anything; then their device is given up."""
+MOST_SILENT_DEATHS = 5
+"""So many workers in a row may die before they have done anything; then their device is given up. A tomogram that ends
+its process does so twice."""
 
 
 def _work(
@@ -44,20 +47,22 @@ class _Worker:
         work: "_Work",
         device: torch.device,
         *,
+        alone: bool = False,
         later: Sequence[RunLocation] = (),
         silent_deaths: int = 0,
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self.device = device
         self.missing = list(share)
-        self.alone = len(share) == 1
+        self.alone = alone
         self.later = list(later)
         self.silent_deaths = silent_deaths
         self.outcomes: multiprocessing.queues.Queue[Outcome | None] = context.Queue()
         self.process = context.Process(
             target=_work, args=(self.outcomes, share, work.weights, work.settings, device, work.deadline), daemon=True
         )
-        self.process.start()
+        with _main_hidden():
+            self.process.start()
 
     def hear(self, timeout: float) -> Outcome | None:
         """The next outcome, or None when the worker is done; `queue.Empty` if it says nothing in time."""
@@ -66,6 +71,20 @@ class _Worker:
             self.silent_deaths = 0
             self.missing = [run for run in self.missing if run.name != outcome.run]
         return outcome
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Spawned processes run the user's script once more, of which these need nothing; hide it from them."""
+    main = sys.modules["__main__"]
+    spec, file = main.__spec__, main.__dict__.pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +106,13 @@ def pick_in_processes(
     """Pick with one process per device.
 
     When a process dies, the next of its runs is tried alone, and only if that fails as well is the run given up; then
-    the others go on. After `MOST_SILENT_DEATHS` deaths without a tomogram between them all that are left fail.
+    the others go on. After `MOST_SILENT_DEATHS` deaths without a tomogram between them the device is given up, and
+    another one takes over; if there is none, all that are left fail.
     """
     work = _Work(weights=weights, settings=settings, deadline=deadline)
     shares = [runs[number :: len(devices)] for number in range(len(devices))]
     workers = [_Worker(share, work, device) for share, device in zip(shares, devices, strict=True) if share]
+    usable = list(devices)
     try:
         while workers:
             for worker in list(workers):
@@ -101,9 +122,7 @@ def pick_in_processes(
                 except queue.Empty:
                     if died:
                         workers.remove(worker)
-                        failed, successor = _after_death(worker, work)
-                        workers += successor
-                        yield from failed
+                        yield from _after_death(worker, work, workers, usable)
                     continue
                 if outcome is not None:
                     yield outcome
@@ -117,18 +136,30 @@ def pick_in_processes(
             worker.process.terminate()
 
 
-def _after_death(worker: _Worker, work: _Work) -> tuple[list[Outcome], list[_Worker]]:
-    """Runs that are given up after a worker's death, and its successor, if there is anything to do."""
+def _after_death(worker: _Worker, work: _Work, workers: list[_Worker], usable: list[torch.device]) -> Iterator[Outcome]:
+    """Runs that are given up after a worker's death; what is left is given to a worker among `workers`, or a new one.
+
+    A device that is given up leaves `usable`.
+    """
     deaths = worker.silent_deaths + 1
     reason = f"the worker on {worker.device} died with exit status {worker.process.exitcode}"
     given_up = len(worker.missing) if worker.alone else 0  # none if it died when all was said
-    rest = worker.missing[given_up:] + worker.later
-    if deaths >= MOST_SILENT_DEATHS:
-        given_up, rest = len(worker.missing) + len(worker.later), []
-    failed = [Outcome(run=run.name, reason=reason) for run in (worker.missing + worker.later)[:given_up]]
-    if not rest:
-        return failed, []
-    logger.warning("%s; a new one goes on with %d tomograms", reason, len(rest))
-    if worker.alone:
-        return failed, [_Worker(rest, work, worker.device, silent_deaths=deaths)]
-    return failed, [_Worker(rest[:1], work, worker.device, later=rest[1:], silent_deaths=deaths)]
+    left = worker.missing[given_up:] + worker.later
+    yield from (Outcome(run=run.name, reason=reason) for run in worker.missing[:given_up])
+    if not left:
+        return
+    if deaths < MOST_SILENT_DEATHS:
+        logger.warning("%s; a new one goes on with %d tomograms", reason, len(left))
+        now, later = (left, []) if worker.alone else (left[:1], left[1:])
+        successor = _Worker(now, work, worker.device, alone=not worker.alone, later=later, silent_deaths=deaths)
+        workers.append(successor)
+        return
+    usable.remove(worker.device)
+    if not usable:
+        yield from (Outcome(run=run.name, reason=reason) for run in left)
+        return
+    logger.warning("%s, the %dth in a row; another device goes on with %d tomograms", reason, deaths, len(left))
+    if workers:
+        min(workers, key=lambda other: len(other.missing) + len(other.later)).later += left
+    else:
+        workers.append(_Worker(left, work, usable[0]))
