@@ -190,14 +190,24 @@ def test_a_run_that_is_a_share_by_itself_is_tried_again(labelled_runs: Path, sma
     assert outcomes[second.name].picks is not None
 
 
+class Broken:
+    """A device that ends every process that is told of it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (9,)
+
+    def __str__(self) -> str:
+        return "broken"
+
+
 @pytest.mark.slow
 def test_the_share_of_a_device_on_which_every_process_dies_is_picked_by_another(
     labelled_runs: Path, small_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second, third = find_runs(labelled_runs)
     runs = [first, second, third, *(replace(second, name=f"again {n}") for n in range(4))]
-    broken = torch.device("meta")  # on which nothing can be computed
-    outcomes = {o.run: o for o in pick_runs(runs, small_model, settings=PickSettings(), devices=[CPU, broken])}
+    devices: list[Any] = [CPU, Broken()]
+    outcomes = {o.run: o for o in pick_runs(runs, small_model, settings=PickSettings(), devices=devices)}
     assert set(outcomes) == {run.name for run in runs}
     assert "the 5th in a row; another device goes on" in caplog.text
     failed = {name for name, o in outcomes.items() if o.picks is None}
