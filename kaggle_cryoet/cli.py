@@ -58,7 +58,12 @@ def cli() -> None:
 @device_option
 @weights_option
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for an HTML page with pictures.")
-@click.option("--time-limit", type=float, metavar="SECONDS", help="Be done in this time, with fewer flips if need be.")
+@click.option(
+    "--time-limit",
+    type=float,
+    metavar="SECONDS",
+    help="Pick no longer than this, with fewer flips if need be; a report comes after it.",
+)
 @click.option("--continue", "go_on", is_flag=True, help="Keep what an interrupted prediction has finished.")
 @click.option("--run", "runs", multiple=True, metavar="NAME", help="Only this run; may be repeated.")
 @tomogram_type_option
@@ -225,6 +230,13 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"kaggle-cryoet: {where}{error.strerror or error}", err=True)
+        sys.exit(EXIT_BAD_USE)
+    except (MemoryError, RuntimeError) as error:
+        from kaggle_cryoet.picking.devices import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        click.echo(f"kaggle-cryoet: memory ran out: {(str(error) or repr(error)).splitlines()[0]}", err=True)
         sys.exit(EXIT_BAD_USE)
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]

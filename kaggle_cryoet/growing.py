@@ -34,7 +34,7 @@ def settings_key(settings: Iterable[object], files: Iterable[Path]) -> str:
 
 
 def identity(path: Path) -> str:
-    """What tells a file or folder, with all that is in it, from another one that is, or was, elsewhere or in its place."""
+    """What tells a file or folder, with what is in it, from another one that is, or was, elsewhere or in its place."""
     try:
         found = [entry.stat() for entry in (path, *path.rglob("*"))]
     except OSError:  # whoever reads it will say so
@@ -98,7 +98,9 @@ class GrowingSubmission:
         self.path = partial if self._replaces else output
         self._partial = partial
         self.table: pandas.DataFrame
-        if self._replaces and not self.picks:  # whether it can be written; an interrupted one is left until there is more
+        if (
+            self._replaces and not self.picks
+        ):  # whether it can be written; an interrupted one is left until there is more
             empty = output.with_name(f".{output.name}.begun.partial")
             self.table = write_submission(empty, {})
             empty.unlink()

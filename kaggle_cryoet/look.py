@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM, index_to_angstrom
-from kaggle_cryoet.picking.adapt import TONES, AdaptSettings, adapt, tone_of
+from kaggle_cryoet.picking.adapt import COARSEST_ANGSTROM, FINEST_ANGSTROM, TONES, AdaptSettings, adapt, tone_of
 from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, YOLO_FOLDER, find_models
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ class LookSettings:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not 0 < self.voxel_angstrom < float("inf"):
-            raise InputError(f"a voxel size is positive and finite, got {self.voxel_angstrom} Å")
+        if not FINEST_ANGSTROM <= self.voxel_angstrom <= COARSEST_ANGSTROM:
+            expected = f"between {FINEST_ANGSTROM:g} and {COARSEST_ANGSTROM:g} Å"
+            raise InputError(f"a pixel is {expected}, got {self.voxel_angstrom} Å")
         if self.tone not in TONES:
             raise InputError(f"particles are {' or '.join(TONES)}, got {self.tone!r}")
         if not 0 < self.least_confidence < 1:

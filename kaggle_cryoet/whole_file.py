@@ -19,6 +19,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     InputError
         If it cannot be written.
     """
+    if not path.name:
+        raise InputError(f"{path}: is a folder; expected the name of a file to write")
     partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
     try:
         try:

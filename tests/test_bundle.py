@@ -200,6 +200,17 @@ def test_a_folder_with_other_things_is_not_touched(wheels: Path, model: Path, tm
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
+def test_what_was_put_beside_an_earlier_bundle_is_neither_lost_nor_uploaded(
+    wheels: Path, model: Path, tmp_path: Path
+) -> None:
+    bundle = make_bundle(tmp_path / "out", wheels=wheels, weights=model)
+    make_bundle(tmp_path / "out", wheels=wheels, weights=model)
+    (tmp_path / "out" / "kaggle.json").write_text("a secret")
+    with pytest.raises(InputError, match=r"holds kaggle\.json beside an earlier bundle"):
+        make_bundle(tmp_path / "out", wheels=wheels, weights=model)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*bundle.sizes, "kaggle.json"}
+
+
 @pytest.mark.parametrize("manifest", ["{", '{"format": 2, "files": {}}'])
 def test_a_bundle_of_another_form_is_not_overwritten(wheels: Path, model: Path, tmp_path: Path, manifest: str) -> None:
     (tmp_path / "out").mkdir()

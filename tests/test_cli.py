@@ -65,6 +65,27 @@ def test_what_cannot_be_written_costs_one_line(
     assert_one_clear_line(error, "score.json: cannot be written: Is a directory")
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "word"),
+    [
+        ("MemoryError()", 2, "memory ran out: MemoryError()"),
+        ("RuntimeError('[enforce fail] DefaultCPUAllocator: not enough memory\\nat x')", 2, "not enough memory"),
+        ("RuntimeError('a fault of ours')", 1, "a fault of ours"),
+    ],
+)
+def test_memory_that_runs_out_costs_one_line_and_a_fault_of_ours_is_not_hidden(
+    error: str, status: int, word: str
+) -> None:
+    raising = f"from unittest.mock import Mock; cli.cli.main = Mock(side_effect={error})"
+    code = f"from kaggle_cryoet import cli; {raising}; cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == status
+    assert word in done.stderr
+    assert ("Traceback" in done.stderr) == (status == 1)
+    if status == 2:
+        assert_one_clear_line(done.stderr, word)
+
+
 def test_training_without_the_extra_says_what_is_missing(labelled_runs: Path, tmp_path: Path) -> None:
     code = "import sys; sys.modules['lightning'] = None; from kaggle_cryoet.cli import main; main()"
     command = [sys.executable, "-c", code, "train", "unet", str(labelled_runs), "--output", str(tmp_path / "out")]

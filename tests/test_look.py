@@ -294,7 +294,9 @@ def test_the_command_prints_the_table_and_writes_the_picture(
         (("--picks", "nowhere", "--z", 98), "nowhere: not a folder"),
         (("--output", "slice.png"), "is the image to look at"),
         (("--output", "nowhere/picture.png"), "its folder does not exist"),
-        (("--voxel", 0), "a voxel size is positive"),
+        (("--voxel", 0), "a pixel is between 2 and 40 Å"),
+        (("--voxel", 1), "a pixel is between 2 and 40 Å, got 1.0 Å"),
+        (("--voxel", "nan"), "a pixel is between 2 and 40 Å"),
         (("--weights", "nowhere"), "nowhere: no such model folder"),
     ],
 )

@@ -442,6 +442,7 @@ def test_the_page_has_the_numbers_of_the_score(labelled):
         assert [str(value) for value in expected] in page.rows
     assert ["score", f"{score.score:.6f}", ""] in page.rows
     assert ["TS_3", "no chunk 0/0"] in page.rows
+    assert "counts as missed in the score, but nowhere else on this page" in page.text
     assert ["weights", "unet3d"] in page.rows
 
 
@@ -517,6 +518,7 @@ def test_a_page_without_any_find_is_written(tmp_path, truth):
 def test_a_page_of_failures_only_is_written(tmp_path):
     page = Page(ReportWriter(tmp_path).finish(None, {"TS_1": "broken"}, {}))
     assert page.rows == [["TS_1", "broken"]]
+    assert "nothing counts them on this page" in page.text
 
 
 def test_pictures_are_drawn_of_the_first_tomograms_and_no_other_is_read(tmp_path):

@@ -20,6 +20,12 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_path_without_a_name_is_an_input_error(path: str) -> None:
+    with pytest.raises(InputError, match="is a folder; expected the name of a file"), whole_file(Path(path)):
+        pytest.fail("must not begin")
+
+
 def write_half_and_fail(path: Path, error: Exception) -> None:
     with whole_file(path) as partial:
         partial.write_text("half")

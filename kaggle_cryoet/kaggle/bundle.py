@@ -122,7 +122,11 @@ def _clear(output: Path) -> None:
         files = install.read_manifest(output)["files"]
     except install.BundleError as error:
         raise InputError(f"{output}: holds a bundle that is not known: {error}; remove it") from None
-    for name in (*files, "dataset-metadata.json", install.MANIFEST):
+    known = {*files, "dataset-metadata.json", install.MANIFEST}
+    strange = sorted({path.name for path in output.iterdir()} - known)
+    if strange:
+        raise InputError(f"{output}: holds {', '.join(strange[:5])} beside an earlier bundle; expected nothing else")
+    for name in known:
         (output / name).unlink(missing_ok=True)
 
 

@@ -43,8 +43,6 @@ class Outcome:
     """Shape of the tomogram in voxels."""
     seconds: float = 0.0
     """From the moment its voxels were there to its picks."""
-    waited: float = 0.0
-    """Seconds for which its device had nothing to do because the tomogram was still being read."""
 
 
 def pick_runs(
@@ -139,7 +137,6 @@ def pick_on_device(
                         run=run.name,
                         shape_zyx=tomogram.shape_zyx,
                         began=began,
-                        waited=began - asked,
                         picks=decider.submit(
                             seen.decide, tomogram.shape_zyx, tomogram.voxel_angstrom, exchanged=tomogram.exchanged
                         ),
@@ -219,7 +216,6 @@ class _Deciding:
     run: str
     shape_zyx: tuple[int, ...]
     began: float
-    waited: float
     picks: Future[tuple[Picks, float]]
 
     def outcome(self) -> Outcome:
@@ -233,5 +229,4 @@ class _Deciding:
             picks=picks,
             shape_zyx=self.shape_zyx,
             seconds=ended - self.began,
-            waited=self.waited,
         )

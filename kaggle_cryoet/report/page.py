@@ -145,7 +145,7 @@ class ReportWriter:
         curves = self._draw_curves(score)
         parts = [
             sections.header(self._runs, score, failed or {}),
-            sections.failed_section(failed or {}),
+            sections.failed_section(failed or {}, scored=score is not None),
             sections.score_section(score),
             sections.plots_section([*self._draw_confusion(), *curves]),
             sections.counts_section(self._runs, self._draw_counts()),

@@ -64,11 +64,13 @@ def _tile(number: str, what: str, kind: str = "") -> Markup:
     return tag("div", tag("b", number), tag("span", what), class_=f"tile {kind}".strip())
 
 
-def failed_section(failed: Mapping[str, str]) -> Markup:
+def failed_section(failed: Mapping[str, str], *, scored: bool) -> Markup:
     """The tomograms that could not be picked, if there are any."""
     if not failed:
         return Markup()
-    said = "Nothing was picked in these tomograms, and nothing on this page counts them."
+    said = "Nothing was picked in these tomograms, and "
+    said += "what is in them counts as missed in the score, but nowhere else on" if scored else "nothing counts them on"
+    said += " this page."
     return tag("section", tag("h2", "Failed"), tag("p", said, class_="note"), failures_table(failed), id="failed")
 
 
