@@ -1,7 +1,8 @@
 """What of the setting `shifted` costs a U-Net most: `python -m benchmarks.beyond`.
 
-The same specimens are simulated with all nuisances from the ranges of training, with some of them from those of
-`shifted`, and with all but these from there. Scores are by the thresholds that suit each row best.
+Tomograms of the same seeds are simulated with all nuisances from the ranges of training, with some of them from those
+of `shifted`, and with all but these from there; specimens are the same where their own nuisances are. Scores are by the
+thresholds that suit each row best.
 """
 
 from dataclasses import replace

@@ -42,13 +42,11 @@ def pick_by_all(run: RunLocation, pickers: Mapping[str, Picker], settings: PickS
     """Picks of one tomogram by each branch and by the notebook's merge; each network looks at it once."""
     import torch
 
-    from kaggle_cryoet.picking.adapt import adapt
+    from kaggle_cryoet.picking.adapt import read_adapted
     from kaggle_cryoet.picking.equalise import show
     from kaggle_cryoet.picking.normalise import normalise
-    from kaggle_cryoet.picking.tilt_axis import facing_y
-    from kaggle_cryoet.tomogram import read_tomogram
 
-    tomogram, exchanged = facing_y(adapt(read_tomogram(run), settings.adapt), settings.adapt.tilt_axis)
+    tomogram, exchanged = read_adapted(run, settings.adapt)
     volume, voxel = normalise(tomogram.data), tomogram.voxel_angstrom
     shown = show(volume, {spectrum for picker in pickers.values() for spectrum in picker.spectra})
     seen: dict[str, Any] = {

@@ -48,17 +48,15 @@ def draw_detections_in(
         If tomogram, picks or weights cannot be used, or the pictures cannot be written.
     """
     from kaggle_cryoet.models.store import load_yolo
-    from kaggle_cryoet.picking.adapt import adapt
+    from kaggle_cryoet.picking.adapt import read_adapted
     from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, YOLO_FOLDER, find_models
     from kaggle_cryoet.picking.detect import DetectSettings, detect
     from kaggle_cryoet.picking.devices import choose_devices
     from kaggle_cryoet.picking.equalise import equalise
     from kaggle_cryoet.picking.normalise import normalise
-    from kaggle_cryoet.picking.tilt_axis import facing_y
     from kaggle_cryoet.picks import read_copick
     from kaggle_cryoet.report.detection_pictures import draw_detections
     from kaggle_cryoet.runs import find_runs
-    from kaggle_cryoet.tomogram import read_tomogram
 
     settings = DetectSettings(least_confidence=least_confidence, stride_z=1)  # any slice may be drawn
     runs = {run.name: run for run in find_runs(tomogram_dir)}
@@ -66,7 +64,7 @@ def draw_detections_in(
         raise InputError(f"{tomogram_dir}: holds no run {run_name}; it holds {', '.join(list(runs)[:5])}")
     run = runs[run_name or next(iter(runs))]
     model = load_yolo(find_models("yolo", Path(weights or SHIPPED_WEIGHTS))[YOLO_FOLDER])
-    tomogram, exchanged = facing_y(adapt(read_tomogram(run)))
+    tomogram, exchanged = read_adapted(run)
     truth = None if run.picks_directory is None else read_copick(run.picks_directory)
     if truth is not None and exchanged:
         truth = truth.with_y_and_x_exchanged()

@@ -1,5 +1,6 @@
 """Fine-tuning within a time limit, with tomograms left out in turn."""
 
+import itertools
 import json
 import shutil
 import time
@@ -121,6 +122,26 @@ def test_an_interrupted_fine_tuning_goes_on_and_ends_as_an_unbroken_one(
         torch.testing.assert_close(value, other.network.state_dict()[name])
 
 
+def test_what_an_interrupted_fine_tuning_has_finished_counts_without_time_for_more(
+    labelled_runs: Path, tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, begun = side_by_side.train_unet, []
+
+    def interrupted(data: tuple[str, ...], output: Path, **options: object) -> Path:
+        begun.append(output.name)
+        if len(begun) == 4:
+            raise KeyboardInterrupt
+        return genuine(data, output, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(side_by_side, "train_unet", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(labelled_runs, tmp_path / "tuned", start, 600)
+    result = tune(labelled_runs, tmp_path / "tuned", start, 0.001)
+    assert [f"without-{name}" for name in result.left_out] == begun[1:3]
+    assert result.score is not None
+    assert len(begun) == 4
+
+
 def test_an_interrupted_fine_tuning_is_not_gone_on_with_for_another_request(
     labelled_runs: Path, tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +153,12 @@ def test_an_interrupted_fine_tuning_is_not_gone_on_with_for_another_request(
         tune(labelled_runs, tmp_path / "tuned", start, 600)
     fewer = shutil.copytree(labelled_runs, tmp_path / "fewer")
     shutil.rmtree(find_labelled_runs([fewer])[0].tomogram_path.parents[1])
-    for data, begin, said in ((fewer, start, "runs"), (labelled_runs, None, "start")):
+    others = shutil.copytree(labelled_runs, tmp_path / "others")
+    picks = find_labelled_runs([others])[0].picks_directory
+    assert picks is not None
+    next(picks.glob("*ribosome*")).unlink()
+    requests = ((fewer, start, "picks, runs"), (others, start, "picks"), (labelled_runs, None, "start"))
+    for data, begin, said in requests:
         with pytest.raises(InputError, match=f"gone on with as it began, but {said} changed"):
             tune(data, tmp_path / "tuned", begin, 600)
 
@@ -277,3 +303,14 @@ def test_a_rehearsal_tells_the_time_of_a_step(labelled_runs: Path) -> None:
     step = seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, device=CPU, most_seconds=10.0)
     assert 0 < 6 * step < time.monotonic() - began
     assert seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, device=CPU, most_seconds=0.0) > 0
+
+
+def test_a_rehearsal_that_is_cut_short_while_it_warms_up_counts_all_its_steps(
+    labelled_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volumes = [load_labelled_volume(run) for run in find_labelled_runs([labelled_runs])]
+    clock = itertools.count(1)
+    monkeypatch.setattr(rehearsal.time, "monotonic", lambda: float(next(clock)))
+    # begun at 1; a step asks three times, the last one whether it is time to end: at 4, and at 7, which is; ended at 8
+    step = seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, device=CPU, most_seconds=4.0)
+    assert step == (8 - 1) / 2

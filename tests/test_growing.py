@@ -280,23 +280,23 @@ def test_a_killed_prediction_goes_on_where_it_was_and_ends_with_the_rows_of_an_u
     unbroken = run_prediction(labelled_runs, output=tmp_path / "unbroken.csv", weights=small_model, device="cpu")
     output = tmp_path / "submission.csv"
     names = [run.name for run in find_runs(labelled_runs)]
-    read, genuine = [], pipeline.read_tomogram
+    read, genuine = [], pipeline.read_adapted
 
-    def killed_at_the_third(run: Any) -> Any:
+    def killed_at_the_third(run: Any, settings: Any) -> Any:
         read.append(run.name)
         if len(read) == 3:
             raise KeyboardInterrupt
-        return genuine(run)
+        return genuine(run, settings)
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "read_tomogram", killed_at_the_third)
+        patched.setattr(pipeline, "read_adapted", killed_at_the_third)
         with pytest.raises(KeyboardInterrupt):
             run_prediction(labelled_runs, output=output, weights=small_model, device="cpu", go_on=True)
     finished = set(json.loads((tmp_path / "submission.csv.state.json").read_text())["runs"])
     assert names[0] in finished
     assert names[2] not in finished
     read.clear()
-    monkeypatch.setattr(pipeline, "read_tomogram", lambda run: read.append(run.name) or genuine(run))
+    monkeypatch.setattr(pipeline, "read_adapted", lambda run, how: read.append(run.name) or genuine(run, how))
     prediction = run_prediction(labelled_runs, output=output, weights=small_model, device="cpu", go_on=True)
     assert set(read) == set(names) - finished
     assert output.read_text() == (tmp_path / "unbroken.csv").read_text()

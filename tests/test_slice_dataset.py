@@ -192,6 +192,11 @@ def test_a_folder_of_another_request_is_refused(labelled_runs: Path, tmp_path: P
     write_slices([labelled_runs], output, settings=settings())
     with pytest.raises(InputError, match="another request"):
         write_slices([labelled_runs], output, settings=settings(every=4))
+    picks = find_runs(labelled_runs)[1].picks_directory
+    assert picks is not None
+    next(picks.glob("*ribosome*")).rename(tmp_path / "ribosome.json")  # a run of the same name, but another one
+    with pytest.raises(InputError, match=f"run {find_runs(labelled_runs)[1].name} had other picks"):
+        write_slices([labelled_runs], output, settings=settings())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds no slices"):

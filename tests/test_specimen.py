@@ -25,7 +25,7 @@ from kaggle_cryoet.simulation.nuisance_ranges import (
 from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.placement import INTERFACE_SHARE, Slab
 from kaggle_cryoet.simulation.population import HABITS, Population, beads_of, draw_counts
-from kaggle_cryoet.simulation.specimen import Specimen, draw_specimen
+from kaggle_cryoet.simulation.specimen import Specimen, _slab, draw_specimen
 
 SHAPE = (40, 56, 72)
 VOXEL = 10.0
@@ -69,14 +69,29 @@ def one_pick(name: str, at: tuple[float, float, float], orientation: np.ndarray 
 
 @pytest.mark.parametrize("name", PARTICLE_NAMES)
 def test_centre_of_mass_of_a_particle_is_at_its_pick(name: str) -> None:
-    made = specimen({name: 1}, seed=3)
-    assert len(made.picks) == 1
-    position = angstrom_to_index(made.picks.position_zyx_angstrom, VOXEL)[0]
-    if (np.abs(position - (np.array(SHAPE) - 1) / 2) < np.array(SHAPE) / 2 - 18).all():  # whole within the volume
-        np.testing.assert_allclose(centre_of_mass(made.density), position, atol=0.05)
+    shape = (64, 80, 96)
+    inside = []
+    for seed in range(20):
+        made = specimen({name: 1}, seed=seed, shape=shape)
+        assert len(made.picks) == 1
+        position = angstrom_to_index(made.picks.position_zyx_angstrom, VOXEL)[0]
+        if (np.abs(position - (np.array(shape) - 1) / 2) < np.array(shape) / 2 - 18).all():  # whole within the volume
+            inside.append(position)
+            np.testing.assert_allclose(centre_of_mass(made.density), position, atol=0.05)
+    assert len(inside) >= 3
     picks = one_pick(name, (20.3, 27.4, 35.9))
     made = draw_specimen(nuisances(**CLEAN), SHAPE, np.random.default_rng(0), voxel_angstrom=VOXEL, picks=picks)
     np.testing.assert_allclose(centre_of_mass(made.density), (20.3, 27.4, 35.9), atol=0.05)
+
+
+@pytest.mark.parametrize("heights", [(5.0, 12.0), (3.0, 30.0), (100.0, 117.0), (10.0, 110.0), (59.0, 61.0)])
+def test_the_ice_holds_given_picks_wherever_they_are(heights: tuple[float, float]) -> None:
+    picks = Picks(position_zyx_angstrom=np.array([[z, 20.0, 30.0] for z in heights]) * VOXEL, label=np.array([0, 0]))
+    slab = _slab(nuisances(ice_thickness_angstrom=300.0), (120, 56, 72), VOXEL, picks)
+    low, high = slab.z_range()
+    assert low < min(heights)
+    assert max(heights) < high
+    assert slab.contains(np.array([[z, 20.0, 30.0] for z in heights])).all()
 
 
 def test_mass_is_that_of_the_structures_and_the_cargo() -> None:

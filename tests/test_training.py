@@ -1,4 +1,5 @@
 import csv
+import functools
 import json
 import signal
 from dataclasses import replace
@@ -23,6 +24,7 @@ from kaggle_cryoet.training import checkpoints, keep_within_time, unet
 from kaggle_cryoet.training.augment import AugmentSettings
 from kaggle_cryoet.training.crops import CropSettings
 from kaggle_cryoet.training.data import DataSettings
+from kaggle_cryoet.training.faults import raise_as_here
 from kaggle_cryoet.training.losses import LossSettings
 from kaggle_cryoet.training.module import OptimiserSettings, UNetModule, UNetTrainingSettings
 from kaggle_cryoet.training.stream import StreamSettings
@@ -473,22 +475,34 @@ def test_a_disk_that_is_full_when_the_model_is_written_leaves_the_one_before(dat
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
+told = functools.partial(raise_as_here, smaller=", as of a half")
+
+
 def test_what_fails_in_the_process_of_a_device_is_told_as_what_it_is(tmp_path):
     def failed(said):
         return ProcessRaisedException(f"Traceback\n  File x\n{said}", 1, 1)
 
     with pytest.raises(InputError, match="picks are faulty"):
-        unet._raise_as_here(failed("kaggle_cryoet.errors.InputError: picks are faulty"), tmp_path)
+        told(failed("kaggle_cryoet.errors.InputError: picks are faulty"), tmp_path)
     with pytest.raises(InputError, match=r"cannot be written .*No space left"):
-        unet._raise_as_here(failed("OSError: [Errno 28] No space left on device"), tmp_path)
+        told(failed("OSError: [Errno 28] No space left on device"), tmp_path)
     with pytest.raises(InputError, match=r"cannot be written .*Permission denied"):
-        unet._raise_as_here(failed("PermissionError: [Errno 13] Permission denied: 'x'"), tmp_path)
+        told(failed("PermissionError: [Errno 13] Permission denied: 'x'"), tmp_path)
     with pytest.raises(ProcessRaisedException, match="CUDA"):
-        unet._raise_as_here(failed("RuntimeError: CUDA error"), tmp_path)
-    with pytest.raises(InputError, match=r"^CUDA out of memory; smaller batches need less"):
-        unet._raise_as_here(failed("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"), tmp_path)
-    with pytest.raises(InputError, match=r"^CUDA out of memory; smaller batches need less"):
-        unet._raise_as_here(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), tmp_path)
+        told(failed("RuntimeError: CUDA error"), tmp_path)
+    with pytest.raises(InputError, match=r"^CUDA out of memory; smaller batches need less, as of a half$"):
+        told(failed("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"), tmp_path)
+    with pytest.raises(InputError, match=r"^CUDA out of memory; smaller batches need less, as of a half$"):
+        told(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), tmp_path)
+
+
+def test_a_training_that_fails_while_it_reads_leaves_no_tomograms_on_the_disk(tmp_path):
+    data = write_runs(tmp_path / "data", ["a", "b", "c", "d"])
+    far = Picks(position_zyx_angstrom=np.full((1, 3), 1e5), label=np.array([0]))
+    write_copick(data / "overlay" / "ExperimentRuns" / "c" / "Picks", far, "c")
+    with pytest.raises(InputError, match="outside"):
+        train(data, tmp_path / "out", data=DataSettings(memory_gb=0.0))
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == []
 
 
 class Faulty(torch.utils.data.Dataset):
@@ -507,9 +521,9 @@ def test_what_fails_in_the_process_of_a_loader_is_told_in_one_line(tmp_path, err
     with pytest.raises(type(error)) as caught:
         next(iter(torch.utils.data.DataLoader(Faulty(error), num_workers=1)))
     assert "Traceback" in str(caught.value)
-    with pytest.raises(InputError, match=r"picks are faulty|cannot be written .*No space left") as told:
-        unet._raise_as_here(caught.value, tmp_path)
-    assert "\n" not in str(told.value)
+    with pytest.raises(InputError, match=r"picks are faulty|cannot be written .*No space left") as raised:
+        told(caught.value, tmp_path)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_training_process_that_is_killed_is_an_input_error(data, tmp_path, monkeypatch):
@@ -564,8 +578,10 @@ def test_a_checkpoint_must_be_whole_and_of_the_same_training(data, tmp_path):
     assert as_long["length"].steps == one["length"].steps
     with pytest.raises(InputError, match=r"but length\.crops_per_epoch, length\.epochs changed"):
         train(data, tmp_path, resume=True, **as_long)
-    with pytest.raises(InputError, match="but training_runs, training_weights changed"):
+    with pytest.raises(InputError, match="but training_picks, training_runs, training_weights changed"):
         train(data, tmp_path, validation_directories=[write_runs(tmp_path / "more", ["d"], seed=5)], **one)
+    with pytest.raises(InputError, match="but training_picks changed"):
+        train(write_runs(tmp_path / "others", ["a", "b", "c"], seed=9), tmp_path, **one)
     path = tmp_path / "checkpoints" / "last.ckpt"
     whole = path.read_bytes()
     for broken in (whole[: len(whole) // 2], b"", b"no checkpoint", b"In the way"):

@@ -34,7 +34,7 @@ from kaggle_cryoet.training.yolo import train_yolo
 from kaggle_cryoet.training.yolo_images import SliceImages, jitter_levels, outlines
 from kaggle_cryoet.training.yolo_recipes import PRESETS, YoloRecipe, ultralytics_arguments
 from kaggle_cryoet.training.yolo_start import check_checkpoint, starting_weights
-from kaggle_cryoet.training.yolo_trainer import Float32Loss
+from kaggle_cryoet.training.yolo_trainer import Float32Loss, SliceTrainer
 
 TINY = replace(PRESETS["ours"], batch_size=4, epochs=2, warmup_epochs=0.0)
 GUARD = Path(__file__).parent / "offline" / "guard.py"
@@ -241,8 +241,6 @@ def test_bad_requests_are_refused_before_anything_is_written(tmp_path: Path, sli
     [(None, 30, False), (110.0, 5, False), (107.0, 4, False), (61.0, 3, False), (59.0, 2, True)],
 )
 def test_as_many_epochs_are_planned_as_fit_into_the_time(limit: float | None, epochs: int, stops: bool):
-    from kaggle_cryoet.training.yolo_trainer import SliceTrainer
-
     planned = []
     trainer = SimpleNamespace(
         time_limit_seconds=limit,
@@ -318,6 +316,26 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
         train_yolo([slices], tmp_path / "run", recipe=TINY, resume=True, device="cpu", progress=False)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "^CUDA out of memory; .* --size n$"),
+        (RuntimeError("Training failed: NaN persisted for 4 epochs"), "NaN persisted .*; expected a lower learning"),
+        (OSError(28, "No space left on device"), "cannot be written .*No space left on device"),
+    ],
+)
+def test_what_ends_a_training_from_outside_is_told_in_one_line(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+):
+    def failing(self: SliceTrainer) -> None:
+        raise error
+
+    monkeypatch.setattr(SliceTrainer, "train", failing)
+    with pytest.raises(InputError, match=said) as told:
+        train_yolo([slices], tmp_path / "run", recipe=TINY, device="cpu", progress=False)
+    assert "\n" not in str(told.value)
+
+
 @pytest.mark.slow
 def test_a_checkpoint_is_not_there_before_the_models_that_it_stands_for(
     slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -367,7 +385,6 @@ def other_runs(slices: Path, folder: Path) -> Path:
 
 def train_interrupted(slices: Path, output: Path, start: Path, recipe: YoloRecipe) -> None:
     """Begin a training that is interrupted in its second epoch."""
-    from kaggle_cryoet.training.yolo_trainer import SliceTrainer
 
     def interrupt(trainer: SliceTrainer) -> None:
         if trainer.epoch == 1:

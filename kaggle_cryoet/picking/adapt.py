@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
-from kaggle_cryoet.picking.tilt_axis import TILT_AXES
-from kaggle_cryoet.tomogram import Tomogram
+from kaggle_cryoet.picking.tilt_axis import TILT_AXES, facing_y
+from kaggle_cryoet.tomogram import RunLocation, Tomogram, read_tomogram
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,12 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None) -> Tomogram
     unresolved = ", which do not resolve small particles" if tomogram.voxel_angstrom > COARSE_ANGSTROM else ""
     logger.warning("%s%s; it is resampled to %s", said, unresolved, known)
     return replace(tomogram, data=resample(tomogram.data, factor), voxel_angstrom=CZII_VOXEL_ANGSTROM)
+
+
+def read_adapted(run: RunLocation, settings: AdaptSettings | None = None) -> tuple[Tomogram, bool]:
+    """The tomogram of a run, adapted, as if tilted about y, and whether y and x had to be exchanged for that."""
+    settings = settings or AdaptSettings()
+    return facing_y(adapt(read_tomogram(run), settings), settings.tilt_axis)
 
 
 def tone_of(volume: NDArray[np.floating]) -> str | None:

@@ -13,16 +13,15 @@ from typing import Any
 import torch
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.picking.adapt import AdaptSettings, adapt
+from kaggle_cryoet.picking.adapt import AdaptSettings, read_adapted
 from kaggle_cryoet.picking.devices import probe
 from kaggle_cryoet.picking.equalise import Shown, show
 from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picking.pace import Pace
 from kaggle_cryoet.picking.pickers import Picker, load_pickers
 from kaggle_cryoet.picking.settings import PickSettings
-from kaggle_cryoet.picking.tilt_axis import facing_y
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.tomogram import RunLocation, read_tomogram
+from kaggle_cryoet.tomogram import RunLocation
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ class _Tomogram:
 
 def _read(run: RunLocation, spectra: frozenset[tuple[float, ...]], settings: AdaptSettings) -> _Tomogram:
     """Read a run, adapt and normalise it, and give it the spectra that the networks know."""
-    tomogram, exchanged = facing_y(adapt(read_tomogram(run), settings), settings.tilt_axis)
+    tomogram, exchanged = read_adapted(run, settings)
     volume, voxel_angstrom = normalise(tomogram.data), tomogram.voxel_angstrom
     del tomogram  # as large as what is made of it, while another one is in the networks
     shown = show(volume, spectra)

@@ -20,7 +20,8 @@ class Habit:
     """How a labelled particle occurs in the competition's seven training tomograms."""
 
     count_spread: float
-    """Standard deviation of that number between tomograms, relative to the mean."""
+    """Standard deviation of that number between tomograms, relative to the mean. When numbers are drawn, chance
+    (Poisson) and the density of particles come on top of it."""
     contact_radius_angstrom: float
     """Half the smallest distances between neighbours of the kind (1st to 5th percentile)."""
     contact_fraction: float

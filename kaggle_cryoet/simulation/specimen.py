@@ -144,21 +144,16 @@ def draw_specimen(
 def _slab(nuisances: Nuisances, shape_zyx: tuple[int, int, int], voxel_angstrom: float, picks: Picks | None) -> Slab:
     """The ice, where the nuisances say, or level and thick enough for the picks."""
     depth = shape_zyx[0]
-    thickness = nuisances.ice_thickness_angstrom / voxel_angstrom
+    thickness = min(nuisances.ice_thickness_angstrom / voxel_angstrom, depth - 1.0)
     offset = nuisances.ice_offset * depth
     slope = (nuisances.ice_slope_y, nuisances.ice_slope_x)
     taper = (nuisances.ice_taper_y, nuisances.ice_taper_x)
     if picks is not None and len(picks):
         z = angstrom_to_index(picks.position_zyx_angstrom, voxel_angstrom)[:, 0]
         offset, slope, taper = float(z.min() + z.max()) / 2 - depth / 2, (0.0, 0.0), (0.0, 0.0)
-        thickness = max(thickness, float(np.ptp(z)) + 20.0)
-    return Slab(
-        shape_zyx=shape_zyx,
-        thickness_voxels=min(thickness, depth - 1.0),
-        slope_yx=slope,
-        offset_voxels=offset,
-        taper_yx=taper,
-    )
+        middle = np.clip(depth / 2 + offset, depth / 4, 3 * depth / 4)  # where a slab lies at most
+        thickness = max(thickness, 2 * float(np.abs(z - middle).max()) + 20.0)
+    return Slab(shape_zyx=shape_zyx, thickness_voxels=thickness, slope_yx=slope, offset_voxels=offset, taper_yx=taper)
 
 
 def _draw_film(slab: Slab, voxel_angstrom: float, picks: Picks | None, rng: np.random.Generator) -> CarbonFilm | None:

@@ -27,7 +27,7 @@ from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
 from kaggle_cryoet.picking.choose import expected_counts
 from kaggle_cryoet.picking.devices import choose_devices
-from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.tomogram import RunLocation
 from kaggle_cryoet.training.calibration import fit_calibration
 from kaggle_cryoet.training.crops import CropSettings
@@ -38,7 +38,7 @@ from kaggle_cryoet.training.rehearsal import seconds_per_step
 from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.time_limit import check_time_limit
-from kaggle_cryoet.training.unchanged import check_unchanged
+from kaggle_cryoet.training.unchanged import check_unchanged, picks_digest
 from kaggle_cryoet.training.unet import TrainingLength, check_start
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
 from kaggle_cryoet.whole_file import whole_file
@@ -155,6 +155,7 @@ def fine_tune(
     devices = choose_devices(device)
     request = {
         "runs": [run.name for run in runs],
+        "picks": picks_digest(read_copick(run.picks_directory) for run in runs if run.picks_directory is not None),
         "start": None if start_from is None else weights_digest(Path(start_from)),
         "preset": preset,
         "crops": asdict(crops),

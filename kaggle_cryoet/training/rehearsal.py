@@ -61,7 +61,7 @@ def seconds_per_step(
         optimiser.zero_grad()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        timed = max(1, step + 1 - WARM_UP_STEPS)
+        timed = step + 1 if step < WARM_UP_STEPS else step + 1 - WARM_UP_STEPS  # since `began`
         if time.monotonic() - began > most_seconds:
             break
     computing = time.monotonic() - began - drawing

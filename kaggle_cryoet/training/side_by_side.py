@@ -64,7 +64,7 @@ def train_side_by_side(
     with tqdm(total=len(trainings), desc="training", unit="network", disable=not progress) as bar:
         if len(devices) == 1:
             for number, training in enumerate(trainings):
-                if number and time.monotonic() + expected_seconds > deadline:
+                if number and time.monotonic() + expected_seconds > deadline and not _is_done(training):
                     break
                 expected_seconds = max(expected_seconds, _train(training, device))
                 bar.update()
@@ -78,7 +78,8 @@ def train_side_by_side(
             waiting, running = list(trainings), dict[Future[float], Training]()
             while waiting or running:
                 while waiting and len(running) < len(devices):
-                    if len(waiting) < len(trainings) and time.monotonic() + expected_seconds > deadline:
+                    late = time.monotonic() + expected_seconds > deadline
+                    if len(waiting) < len(trainings) and late and not _is_done(waiting[0]):
                         waiting.clear()
                         break
                     training = waiting.pop(0)
@@ -100,11 +101,16 @@ def _take_gpu(free: "multiprocessing.queues.Queue[str]") -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = free.get()
 
 
-def _train(training: Training, device: str) -> float:
-    """Train, or go on, or do nothing if it is done (there is a model from the first epoch on); the seconds it took."""
-    began = time.monotonic()
+def _is_done(training: Training) -> bool:
+    """Whether an interrupted call has finished it; there is a model from the first epoch on."""
     model = training.output / UNET_FOLDER
-    if model.is_dir() and load_unet(model).provenance["epochs"] >= training.length.epochs:
+    return model.is_dir() and load_unet(model).provenance["epochs"] >= training.length.epochs
+
+
+def _train(training: Training, device: str) -> float:
+    """Train, or go on, or do nothing if it is done; the seconds it took."""
+    began = time.monotonic()
+    if _is_done(training):
         return 0.0
     train_unet(
         training.data,

@@ -16,10 +16,11 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.yolo11 import YoloSettings
 from kaggle_cryoet.picking.equalise import equalise
 from kaggle_cryoet.picking.slices import slice_image, to_levels
+from kaggle_cryoet.picks import read_copick
 from kaggle_cryoet.tomogram import RunLocation
 from kaggle_cryoet.training.slice_boxes import LEAST_CUT, boxes_in_slice, yolo_lines
 from kaggle_cryoet.training.slice_folder import DATA_FILE, IMAGES, LABELS, PARTS, REQUEST_FILE, write_data_yaml
-from kaggle_cryoet.training.unchanged import check_unchanged
+from kaggle_cryoet.training.unchanged import check_unchanged, picks_digest
 from kaggle_cryoet.training.volumes import (
     GOLDEN_RATIO,
     MOST_FOR_SPECTRUM,
@@ -131,7 +132,8 @@ def _request(runs: Sequence[tuple[RunLocation, str]], settings: SliceSettings) -
     """What the slices of a folder follow from, as JSON gives it back."""
     wanted = asdict(settings) | {"tomogram_types": list(settings.tomogram_types)}
     del wanted["image"]["spectrum"]  # follows from the runs
-    return {"settings": wanted, "runs": {run.name: part for run, part in runs}}
+    picks = {run.name: picks_digest([read_copick(run.picks_directory)]) for run, _ in runs if run.picks_directory}
+    return {"settings": wanted, "runs": {run.name: part for run, part in runs}, "picks": picks}
 
 
 def _split(
@@ -186,13 +188,18 @@ def _check_folder(output: Path, request: Mapping[str, Any]) -> None:
         before = json.loads((output / REQUEST_FILE).read_text(encoding="utf8"))
         same = before["settings"] == request["settings"]
         moved = [name for name, part in before["runs"].items() if request["runs"].get(name) != part]
+        others = [name for name, digest in before["picks"].items() if request["picks"].get(name, digest) != digest]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{output}: is not empty and holds no slices; expected a new folder") from None
     grows = request["settings"]["equalise"] and before["runs"] != request["runs"]
-    if not same or moved or grows:
+    if not same or moved or others or grows:
         why = f"its settings are {before['settings']}"
-        if same:
-            why = f"run {moved[0]} is not in it now" if moved else "they are equalised to the spectrum of fewer runs"
+        if same and moved:
+            why = f"run {moved[0]} is not in it now"
+        elif same and others:
+            why = f"run {others[0]} had other picks"
+        elif same:
+            why = "they are equalised to the spectrum of fewer runs"
         raise InputError(f"{output}: holds slices of another request ({why}); choose another folder")
 
 

@@ -1,10 +1,12 @@
 """What was interrupted is gone on with as it began, or not at all."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picks import Picks
 
 
 def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], *, what: str, mend: str = "") -> None:
@@ -25,6 +27,15 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], *, what: 
     changed = sorted(name for name in {*asked, *begun} if asked.get(name) != begun.get(name))
     if changed:
         raise InputError(f"{what} is gone on with as it began, but {', '.join(changed)} changed{mend}")
+
+
+def picks_digest(picks: Iterable[Picks]) -> str:
+    """What tells labelled tomograms from others of their names, wherever they are: a digest of labels and centres."""
+    digest = hashlib.sha256()
+    for found in picks:
+        digest.update(found.label.astype("<i8").tobytes())
+        digest.update(found.position_zyx_angstrom.astype("<f8").tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _entries(note: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Train a 3D U-Net on labelled tomograms, from nothing or from a model folder, and go on where it stopped."""
 
-import builtins
 import functools
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -34,6 +34,7 @@ from kaggle_cryoet.training.checkpoints import (
 )
 from kaggle_cryoet.training.crops import CropDataset, CropSettings
 from kaggle_cryoet.training.data import DataSettings, load_split, split_sources
+from kaggle_cryoet.training.faults import raise_as_here
 from kaggle_cryoet.training.keep_within_time import KeepWithinTime
 from kaggle_cryoet.training.loaders import loader_processes
 from kaggle_cryoet.training.module import SCHEDULE, UNetModule, UNetTrainingSettings
@@ -48,7 +49,7 @@ from kaggle_cryoet.training.trainer import (
     make_trainer,
     quiet,
 )
-from kaggle_cryoet.training.unchanged import check_unchanged
+from kaggle_cryoet.training.unchanged import check_unchanged, picks_digest
 from kaggle_cryoet.training.volumes import MOST_FOR_SPECTRUM, Source, evenly, load_labelled_volume, spectrum_of
 
 __all__ = ["TrainingLength", "train_unet"]
@@ -149,92 +150,110 @@ def train_unet(
     mapped, streamed = output / VOLUMES_FOLDER, output / STREAM_FOLDER
     for left in (mapped,) if resume else (mapped, streamed):  # by a training that was killed
         shutil.rmtree(left, ignore_errors=True)
-    sources, held_out = split_sources(data_directories, validation_directories, data, hold_out=hold_out)
-    known = load_unet(output / UNET_FOLDER) if resume else start
-    if settings.equalise:
-        built_from = replace(built_from, spectrum=_spectrum(known, sources))
-    training, validation = load_split(sources, held_out, data, spectrum=built_from.spectrum, folder=mapped)
-    module = UNetModule(
-        network,
-        settings=settings,
-        voxel_angstrom=training[0].voxel_angstrom,
-        validation=validation,
-        planned_steps=length.steps,
-        steps=steps,
-        seed=seed,
-    )
-    crops_of = functools.partial(
-        CropDataset, length=length.crops_per_epoch, stride=stride, seed=seed, settings=crops, targets=settings.targets
-    )
-    dataset: Dataset[tuple[Tensor, Tensor]] = crops_of(training)
-    callbacks: list[Callback] = []
-    if data.stream is not None:
-        stream = Stream(
-            data.stream,
-            streamed,
-            seed,
-            built_from.spectrum,
-            least_equalised=data.least_equalised,
-            tomogram_types=data.tomogram_types,
+    with _removed(mapped):
+        sources, held_out = split_sources(data_directories, validation_directories, data, hold_out=hold_out)
+        known = load_unet(output / UNET_FOLDER) if resume else start
+        if settings.equalise:
+            built_from = replace(built_from, spectrum=_spectrum(known, sources))
+        training, validation = load_split(sources, held_out, data, spectrum=built_from.spectrum, folder=mapped)
+        module = UNetModule(
+            network,
+            settings=settings,
+            voxel_angstrom=training[0].voxel_angstrom,
+            validation=validation,
+            planned_steps=length.steps,
+            steps=steps,
+            seed=seed,
         )
-        dataset = StreamedCrops(training, stream, crops_of, length.crops_per_epoch)
-        callbacks.append(LeadStream(stream, epochs_done))
-    provenance = {
-        "version": kaggle_cryoet.__version__,
-        "commit": source_commit(),
-        "seed": seed,
-        "preset": preset,
-        "started_from": None if start is None else dict(start.provenance),
-        "training_runs": [volume.name for volume in training],
-        "training_weights": [volume.weight for volume in training],
-        "validation_runs": [volume.name for volume in validation],
-        "length": asdict(length),
-        "crops": asdict(crops),
-        "data": asdict(data),
-        "training": asdict(settings),
-    }
-    epochs_saved = 0
-    if resume and known is not None:
-        check_unchanged(_began_with(known.provenance), _began_with(provenance), what="a training")
-        provenance["started_from"] = known.provenance.get("started_from")
-        module.thresholds, module.calibration = (
-            known.thresholds,
-            known.calibration,
-        )  # until there is a look at the score
-        epochs_saved = int(known.provenance.get("epochs", 0))
-    averaging = RunningAverage(length.ema_decay)
-    callbacks += [
-        StopAtNonsense(),
-        *([] if time_limit_seconds is None else [KeepWithinTime(length, began + time_limit_seconds)]),
-        SaveModel(output / UNET_FOLDER, averaging, built_from, provenance, length, saved=epochs_saved),
-        averaging,
-        DrawCurves(),
-        SaveCheckpoint(checkpoint),
-    ]
-    try:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        with quiet():
-            scheduled = replace(length, epochs=steps * length.batch_size // length.crops_per_epoch)
-            trainer = make_trainer(scheduled, devices, callbacks, csv_logger(output, epochs_done), progress=progress)
-            trainer.fit(
-                module,
-                datamodule=CropLoaders(dataset, length, loader_processes(devices), epochs_done),
-                ckpt_path=checkpoint if resume else None,
-                weights_only=False,
+        crops_of = functools.partial(
+            CropDataset,
+            length=length.crops_per_epoch,
+            stride=stride,
+            seed=seed,
+            settings=crops,
+            targets=settings.targets,
+        )
+        dataset: Dataset[tuple[Tensor, Tensor]] = crops_of(training)
+        callbacks: list[Callback] = []
+        if data.stream is not None:
+            stream = Stream(
+                data.stream,
+                streamed,
+                seed,
+                built_from.spectrum,
+                least_equalised=data.least_equalised,
+                tomogram_types=data.tomogram_types,
             )
-        shutil.rmtree(streamed, ignore_errors=True)
-    except (InputError, OSError, torch.OutOfMemoryError, ProcessRaisedException) as error:
-        _raise_as_here(error, output)
-    except ProcessExitedException as error:
-        raise InputError(f"a process of the training was ended from outside ({error}); was memory short?") from error
-    finally:
-        shutil.rmtree(mapped, ignore_errors=True)
+            dataset = StreamedCrops(training, stream, crops_of, length.crops_per_epoch)
+            callbacks.append(LeadStream(stream, epochs_done))
+        provenance = {
+            "version": kaggle_cryoet.__version__,
+            "commit": source_commit(),
+            "seed": seed,
+            "preset": preset,
+            "started_from": None if start is None else dict(start.provenance),
+            "training_runs": [volume.name for volume in training],
+            "training_picks": picks_digest(volume.picks for volume in training),
+            "training_weights": [volume.weight for volume in training],
+            "validation_runs": [volume.name for volume in validation],
+            "length": asdict(length),
+            "crops": asdict(crops),
+            "data": asdict(data),
+            "training": asdict(settings),
+        }
+        epochs_saved = 0
+        if resume and known is not None:
+            check_unchanged(_began_with(known.provenance), _began_with(provenance), what="a training")
+            provenance["started_from"] = known.provenance.get("started_from")
+            module.thresholds, module.calibration = (
+                known.thresholds,
+                known.calibration,
+            )  # until there is a look at the score
+            epochs_saved = int(known.provenance.get("epochs", 0))
+        averaging = RunningAverage(length.ema_decay)
+        callbacks += [
+            StopAtNonsense(),
+            *([] if time_limit_seconds is None else [KeepWithinTime(length, began + time_limit_seconds)]),
+            SaveModel(output / UNET_FOLDER, averaging, built_from, provenance, length, saved=epochs_saved),
+            averaging,
+            DrawCurves(),
+            SaveCheckpoint(checkpoint),
+        ]
+        try:
+            checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            with quiet():
+                scheduled = replace(length, epochs=steps * length.batch_size // length.crops_per_epoch)
+                trainer = make_trainer(
+                    scheduled, devices, callbacks, csv_logger(output, epochs_done), progress=progress
+                )
+                trainer.fit(
+                    module,
+                    datamodule=CropLoaders(dataset, length, loader_processes(devices), epochs_done),
+                    ckpt_path=checkpoint if resume else None,
+                    weights_only=False,
+                )
+            shutil.rmtree(streamed, ignore_errors=True)
+        except (InputError, OSError, torch.OutOfMemoryError, ProcessRaisedException) as error:
+            raise_as_here(error, output, smaller=", as of --set length.batch_size=2")
+        except ProcessExitedException as error:
+            raise InputError(
+                f"a process of the training was ended from outside ({error}); was memory short?"
+            ) from error
     return output / UNET_FOLDER
+
+
+@contextmanager
+def _removed(folder: Path) -> Iterator[None]:
+    """Whatever happens, a folder is not there afterwards."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _began_with(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What of a training must be as it began: all but memory and processes that it has, and what it keeps apart."""
-    kept = {name: provenance.get(name) for name in ("training_runs", "training_weights")}
+    kept = {name: provenance.get(name) for name in ("training_runs", "training_picks", "training_weights")}
     free = ("memory_gb", "keep", "processes")
 
     def fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,19 +290,3 @@ def _network(preset: str, built_from: UNetSettings, start: UNetModel | None, see
     if network.channels_last:
         network.to(memory_format=torch.channels_last_3d)
     return network
-
-
-def _raise_as_here(error: Exception, output: Path) -> NoReturn:
-    """Raise what went wrong here, in a loader or in the process of a device, as what the user can mend."""
-    name, said = type(error).__name__, str(error)
-    if isinstance(error, ProcessRaisedException) or said.startswith("Caught "):  # and then the trace of elsewhere
-        name, _, said = said.strip().splitlines()[-1].partition(": ")
-    if name.endswith("InputError"):
-        raise InputError(said) from error
-    if name.endswith("OutOfMemoryError"):
-        said = said.partition(". ")[0]
-        raise InputError(f"{said}; smaller batches need less, as of --set length.batch_size=2") from error
-    kind = type(error) if isinstance(error, OSError) else getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, OSError):
-        raise InputError(f"{output}: cannot be written ({said}); what was saved before is whole") from error
-    raise error

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.picking.adapt import adapt
+from kaggle_cryoet.picking.adapt import read_adapted
 from kaggle_cryoet.picking.equalise import SHARE, equalise, mean_spectrum
 from kaggle_cryoet.picking.normalise import normalise
-from kaggle_cryoet.picking.tilt_axis import facing_y
 from kaggle_cryoet.picks import Picks, check_inside, read_copick
 from kaggle_cryoet.runs import find_runs
-from kaggle_cryoet.tomogram import RunLocation, read_tomogram
+from kaggle_cryoet.tomogram import RunLocation
 
 Item = TypeVar("Item")
 MOST_FOR_SPECTRUM = 24
@@ -161,12 +160,11 @@ def load_labelled_volume(
     """
     if run.picks_directory is None:
         raise InputError(f"run {run.name} has no picks")
-    tomogram = adapt(read_tomogram(run))
+    tomogram, exchanged = read_adapted(run)
     picks = read_copick(run.picks_directory)
-    check_inside(picks, tomogram.data.shape, tomogram.voxel_angstrom, f"picks of run {run.name}")
-    tomogram, exchanged = facing_y(tomogram)
     if exchanged:
         picks = picks.with_y_and_x_exchanged()
+    check_inside(picks, tomogram.data.shape, tomogram.voxel_angstrom, f"picks of run {run.name}")
     volume = normalised_volume(tomogram.data, spectrum=spectrum, share=share)
     if map_to is not None:
         try:

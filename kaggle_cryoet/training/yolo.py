@@ -11,6 +11,7 @@ from kaggle_cryoet.models.store import load_yolo
 from kaggle_cryoet.picking.branches import YOLO_FOLDER
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.source import source_commit
+from kaggle_cryoet.training.faults import raise_as_here
 from kaggle_cryoet.training.loaders import loader_processes
 from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.slice_dataset import SliceSettings, check_slices, write_slices
@@ -149,8 +150,10 @@ def train_yolo(
             if progress:
                 show_progress(trainer)
             trainer.train()
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error}); what was saved before is whole") from error
+    except (InputError, OSError, RuntimeError) as error:
+        if "NaN persisted" in str(error):
+            raise InputError(f"{error}; expected a lower learning rate; what was saved before is whole") from error
+        raise_as_here(error, output, smaller=", and so does a smaller network, as of --size n")
     return output / YOLO_FOLDER
 
 
