@@ -17,7 +17,11 @@ from kaggle_cryoet.stored_volume import Box, StoredVolume, checked_shape
 
 logger = logging.getLogger(__name__)
 
+MRC_SUFFIXES = (".mrc", ".rec")
 _BLOCK_BYTES = 2**24
+_GZIP = b"\x1f\x8b"
+_IMOD_STAMP = 1146047817
+"""Says that the number after it, at byte 156 of a header, is IMOD's flags, of which the first is for signed bytes."""
 
 
 def open_mrc(path: Path) -> StoredVolume:
@@ -27,15 +31,18 @@ def open_mrc(path: Path) -> StoredVolume:
     ------
     InputError
         If the header is corrupt, the voxels are no real numbers or not one volume with x fastest, or the file is cut
-        off.
+        off or compressed.
     """
     import mrcfile
     from mrcfile import utils
 
     try:
+        with path.open("rb") as file:
+            if file.read(2) == _GZIP:
+                raise InputError(f"{path}: is compressed; expected an MRC file as gunzip unpacks it")
         with warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always")
-            with mrcfile.open(path, header_only=True) as mrc:
+            with mrcfile.open(path, header_only=True, permissive=True) as mrc:  # old stamps are no fault of the volume
                 header = mrc.header.copy()
         dtype = utils.data_dtype_from_header(header)
         shape = tuple(int(edge) for edge in utils.data_shape_from_header(header))
@@ -44,6 +51,9 @@ def open_mrc(path: Path) -> StoredVolume:
     for note in notes:
         logger.warning("%s: %s", path, note.message)
 
+    if dtype == np.int8 and _has_unsigned_bytes(header):
+        dtype = np.dtype(np.uint8)
+        logger.warning("%s: its bytes are taken for unsigned, as its header says in the way of IMOD", path)
     axes = (int(header.mapc), int(header.mapr), int(header.maps))
     if axes not in {(1, 2, 3), (0, 0, 0)}:  # zeros are what programs write that leave the fields alone
         raise InputError(f"{path}: columns, rows and sections are the axes {axes}; expected x, y, z, that is (1, 2, 3)")
@@ -71,3 +81,14 @@ def open_mrc(path: Path) -> StoredVolume:
         block_zyx=(thickness, shape_zyx[1], shape_zyx[2]),
         read=read,
     )
+
+
+def _has_unsigned_bytes(header: Any) -> bool:
+    """Whether the bytes of mode 0 are unsigned: by IMOD's flag, or else by a darkest and brightest voxel beyond signed.
+
+    Source: https://bio3d.colorado.edu/imod/doc/mrc_format.txt.
+    """
+    stamp, flags = np.frombuffer(header.extra2.tobytes()[40:48], dtype=header.dtype["mode"])  # it begins at byte 112
+    if stamp == _IMOD_STAMP:
+        return not flags & 1
+    return bool(header.dmin >= 0 and header.dmax > np.iinfo(np.int8).max)

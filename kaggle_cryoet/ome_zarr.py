@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 _CHUNK_ZYX = (256, 256, 256)
 _COMPRESSOR: dict[str, Any] = {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1, "blocksize": 0}
-_ANGSTROM_PER_UNIT = {None: 1.0, "angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4}
+_ANGSTROM_PER_UNIT = {
+    **dict.fromkeys((None, "angstrom", "ångström", "å", "a"), 1.0),
+    **dict.fromkeys(("nanometer", "nanometre", "nm"), 10.0),
+    **dict.fromkeys(("micrometer", "micrometre", "um", "µm", "μm"), 1e4),
+}
+"""By the lower case of a unit's name."""
 _BLOSC_HEADER = struct.Struct("<4B3I")  # versions, flags, item size; bytes unpacked, block, bytes packed
 
 
@@ -78,7 +83,8 @@ def _full_resolution(attributes: Mapping[str, Any], path: Path) -> tuple[str, tu
         scales = [transform["scale"] for transform in transforms if transform["type"] == "scale"]
         if names != ["z", "y", "x"] or any(len(scale) != 3 for scale in scales):
             raise InputError(f"{path}: axes are {names} with scales {scales}; expected z, y, x")
-        unit = np.array([_ANGSTROM_PER_UNIT.get(axis.get("unit"), math.nan) for axis in axes])
+        units = [axis.get("unit") for axis in axes]
+        unit = np.array([_ANGSTROM_PER_UNIT.get(name and name.lower(), math.nan) for name in units])
         z, y, x = np.prod(np.array(scales, dtype=np.float64).reshape(-1, 3), axis=0) * unit
         return str(level["path"]), (float(z), float(y), float(x)) if scales else None
     except InputError:
@@ -101,7 +107,7 @@ def _check_chunk_files(array: "zarr.Array[Any]", path: Path) -> None:
     if missing:
         raise InputError(
             f"{path}: {len(missing)} of {len(keys)} chunk files are missing or empty, the first is {missing[0]!r}; "
-            "expected all of them, as a tomogram has no blank chunk"
+            "expected all of them: if nothing is lost and these are blank, write it with write_empty_chunks=True"
         )
     if array.shards is None and array.compressors and "blosc" in type(array.compressors[-1]).__name__.lower():
         for key, file in zip(keys, files, strict=True):  # the decoder itself reads past the end of the file

@@ -1,6 +1,7 @@
 """`Picks`: the centres of particles in one tomogram, and the copick JSON that holds them on disk."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import angstrom_to_index, reverse_axes, reverse_rotation_axes
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,37 +105,58 @@ def check_inside(picks: Picks, shape_zyx: tuple[int, int, int], voxel_angstrom: 
 
 
 def read_copick(picks_directory: str | Path) -> Picks:
-    """Picks of one run from its folder of copick JSON files, `<particle>.json`, with score 1.
+    """Picks of one run from its folder of copick JSON files, one for each particle type, with score 1.
 
-    Orientations are None if all of them are the identity, as in the competition's files, which do not know them.
+    Of what type they are says `pickable_object_name` in them, or else their names, `<particle>.json`; files of types
+    that are not in `PARTICLES` are left out with a warning. Orientations are None if all of them are the identity, as
+    in the competition's files, which do not know them.
 
     Raises
     ------
     InputError
-        If the folder holds no JSON file, or one that is broken, is named after no particle, lacks a field, or has
-        values that are not finite. The message names the file.
+        If the folder holds no picks of `PARTICLES`, two files of one type, or a file that is broken, lacks a field, or
+        has values that are not finite. The message names the file.
     """
-    files = sorted(Path(picks_directory).glob("*.json"))
-    if not files:
+    found: dict[str, tuple[Path, Picks]] = {}
+    for file in sorted(Path(picks_directory).glob("*.json")):
+        content = _read_copick_file(file)
+        name = str(content.get("pickable_object_name", file.stem))
+        if name not in PARTICLE_NAMES:
+            logger.warning("%s: of %r, which is none of the particles that are known; it is left out", file, name)
+        elif name in found:
+            others = f"{found[name][0].name} and {file.name}"
+            raise InputError(f"{picks_directory}: {others} both hold picks of {name}; expected one file for each type")
+        else:
+            found[name] = file, _copick_picks(content, label_of(name), file)
+    if not found:
         raise InputError(f"{picks_directory}: holds no picks; expected files <particle>.json")
-    picks = concatenate([_read_copick_file(file) for file in files])
+    picks = concatenate([found[name][1] for name in sorted(found)])
     if picks.orientation_zyx is None or not (picks.orientation_zyx == np.eye(3)).all():
         return picks
     return Picks(position_zyx_angstrom=picks.position_zyx_angstrom, label=picks.label, score=picks.score)
 
 
-def _read_copick_file(path: Path) -> Picks:
+def _read_copick_file(path: Path) -> dict[str, Any]:
+    """What a file holds."""
+    try:
+        content = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a copick picks file: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a copick picks file: expected an object, got {type(content).__name__}")
+    return content
+
+
+def _copick_picks(content: dict[str, Any], label: int, path: Path) -> Picks:
     """Picks of one particle type, with orientations."""
     try:
-        label = label_of(path.stem)
-        content = json.loads(path.read_text(encoding="utf8"))
         if content.get("unit", "angstrom") != "angstrom":
             raise InputError(f"expected positions in angstrom, got {content['unit']!r}")
         points = content["points"]
         position_xyz = np.array([[point["location"][axis] for axis in "xyz"] for point in points], dtype=np.float64)
         transform_xyz = np.array([point.get("transformation_", np.eye(4)) for point in points], dtype=np.float64)
         transform_xyz = transform_xyz.reshape(len(points), 4, 4)
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         said = f"lacks the field {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path}: not a copick picks file: {said}") from error
     not_finite = ~np.isfinite(position_xyz.reshape(-1, 3)).all(axis=1)

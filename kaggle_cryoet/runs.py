@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.mrc import MRC_SUFFIXES
 from kaggle_cryoet.tomogram import RunLocation, run_name
 
 logger = logging.getLogger(__name__)
@@ -14,7 +15,9 @@ logger = logging.getLogger(__name__)
 TOMOGRAM_TYPES = ("denoised", "isonetcorrected", "ctfdeconvolved", "wbp")
 """The competition's reconstructions, the cleanest first."""
 
-_SUFFIXES = (".zarr", ".mrc")
+_SUFFIXES = (".zarr", *MRC_SUFFIXES)
+_LEFT_OUT = (".gz", ".map", ".ccp4", ".st")
+"""Volumes in forms that are not read."""
 
 
 def find_runs(directory: str | Path, *, tomogram_type: str = "denoised") -> list[RunLocation]:
@@ -24,7 +27,7 @@ def find_runs(directory: str | Path, *, tomogram_type: str = "denoised") -> list
     ----------
     directory
         The `static` root of the competition's layout, its parent, an `ExperimentRuns` folder, one run, a `VoxelSpacing`
-        folder, one `.zarr` or `.mrc`, or a folder of those.
+        folder, one `.zarr`, `.mrc` or `.rec`, or a folder of those.
     tomogram_type
         Reconstruction to take where a run has several; where it is absent, the first of `TOMOGRAM_TYPES` that is there,
         then of any others by the alphabet. A run whose folder of tomograms is empty is listed with the path that
@@ -37,12 +40,12 @@ def find_runs(directory: str | Path, *, tomogram_type: str = "denoised") -> list
     """
     directory = _absolute(directory)
     if not directory.exists():
-        raise InputError(f"{directory}: does not exist; expected a folder of tomograms, or one .zarr or .mrc")
+        raise InputError(f"{directory}: does not exist; expected a folder of tomograms, or one .zarr, .mrc or .rec")
     runs = _locate(directory, tomogram_type)
     if not any(run.tomogram_path.exists() for run in runs):
         raise InputError(
             f"{directory}: holds no tomogram; expected ExperimentRuns/<run>/VoxelSpacing*/{tomogram_type}.zarr below "
-            "it, or .zarr folders or .mrc files in it"
+            "it, or .zarr folders or .mrc or .rec files in it"
         )
     return runs
 
@@ -97,6 +100,9 @@ def _locate(directory: Path, tomogram_type: str) -> list[RunLocation]:
     for run, following in itertools.pairwise(files):
         if run.name == following.name:
             raise InputError(f"{directory}: holds two tomograms named {run.name!r}; expected one of each name")
+    left = sorted(path.name for path in directory.iterdir() if path.suffix.lower() in _LEFT_OUT) if files else []
+    if left:
+        logger.warning("%s: %d files are left out, as %s; expected .zarr, .mrc or .rec", directory, len(left), left[0])
     return files
 
 
@@ -143,7 +149,7 @@ def _spacing_angstrom(spacing: Path) -> float:
 def _is_tomogram(path: Path) -> bool:
     if path.is_dir():
         return path.suffix == ".zarr" or any((path / name).is_file() for name in (".zgroup", ".zarray", "zarr.json"))
-    return path.suffix.lower() == ".mrc"
+    return path.suffix.lower() in MRC_SUFFIXES
 
 
 def _tomograms(directory: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
-from kaggle_cryoet.mrc import open_mrc
+from kaggle_cryoet.mrc import MRC_SUFFIXES, open_mrc
 from kaggle_cryoet.ome_zarr import open_ome_zarr, write_ome_zarr
 from kaggle_cryoet.stored_volume import StoredVolume, boxes
 
@@ -29,6 +29,8 @@ class Tomogram:
     """Edge of a voxel in Å."""
     name: str
     """Name of the run, the `experiment` of the submission."""
+    voxel_known: bool = True
+    """Whether the size of the voxels is known; otherwise it is assumed."""
 
     def __post_init__(self) -> None:
         """Bring the volume to C-contiguous float32 and check its form."""
@@ -82,17 +84,19 @@ def read_tomogram(location: RunLocation | str | Path, *, name: str | None = None
     else:
         path = Path(location)
     if not path.exists():
-        raise InputError(f"{path}: does not exist; expected an OME-Zarr folder or an .mrc file")
+        raise InputError(f"{path}: does not exist; expected an OME-Zarr folder or an .mrc or .rec file")
     if path.is_dir():
         stored = open_ome_zarr(path)
-    elif path.suffix.lower() == ".mrc":
+    elif path.suffix.lower() in MRC_SUFFIXES:
         stored = open_mrc(path)
     else:
-        raise InputError(f"{path}: expected an OME-Zarr folder or an .mrc file")
+        raise InputError(f"{path}: expected an OME-Zarr folder or an .mrc or .rec file")
+    voxel_angstrom = _voxel_angstrom(stored.voxel_zyx_angstrom, path)
     return Tomogram(
         data=_read_voxels(stored, path),
-        voxel_angstrom=_voxel_angstrom(stored.voxel_zyx_angstrom, path),
+        voxel_angstrom=voxel_angstrom or CZII_VOXEL_ANGSTROM,
         name=name or run_name(path.absolute()),
+        voxel_known=voxel_angstrom is not None,
     )
 
 
@@ -115,16 +119,20 @@ def _read_voxels(stored: StoredVolume, path: Path) -> NDArray[np.float32]:
     return data
 
 
-def _voxel_angstrom(voxel_zyx: tuple[float, float, float] | None, path: Path) -> float:
-    """One voxel size out of what the file says, with a warning if it cannot be quite right."""
-    if voxel_zyx is None or not all(math.isfinite(edge) and edge > 0 for edge in voxel_zyx):
+def _voxel_angstrom(voxel_zyx: tuple[float, float, float] | None, path: Path) -> float | None:
+    """One voxel size out of what the file says, with a warning if it cannot be quite right; None if it says none."""
+    y, x = (0.0, 0.0) if voxel_zyx is None else voxel_zyx[1:]
+    if voxel_zyx is None or not (0 < y < math.inf and 0 < x < math.inf):
         said = "" if voxel_zyx is None else f" (it says z, y, x = {voxel_zyx})"
         logger.warning("%s: gives no voxel size%s; %s Å is assumed", path, said, CZII_VOXEL_ANGSTROM)
-        return CZII_VOXEL_ANGSTROM
-    voxel_angstrom = math.fsum(voxel_zyx) / 3
-    if max(voxel_zyx) > 1.01 * min(voxel_zyx):
+        return None
+    if max(y, x) <= 1.01 * min(y, x):
+        if not abs(voxel_zyx[0] / (y + x) - 0.5) < 0.005:
+            logger.warning("%s: voxels are not cubes, z, y, x = %s Å; what y and x say is used", path, voxel_zyx)
+            return (y + x) / 2
+    else:
         logger.warning("%s: voxels are not cubes, z, y, x = %s Å; their mean is used", path, voxel_zyx)
-    return voxel_angstrom
+    return math.fsum(voxel_zyx) / 3
 
 
 def write_tomogram(path: str | Path, tomogram: Tomogram, *, levels: int = 3) -> None:

@@ -74,6 +74,7 @@ def test_a_voxel_that_cannot_be_right_is_said_and_taken_for_the_competitions(
     assert made.voxel_angstrom == CZII_VOXEL_ANGSTROM
     np.testing.assert_array_equal(made.data, given.data)
     assert f"TS_1: has voxels of {voxel_angstrom:g} Å, which cannot be right" in caplog.text
+    assert not made.voxel_known
     known = adapt(given, AdaptSettings(voxel_angstrom=13.48))
     assert (known.voxel_angstrom, known.data.shape[2]) == (CZII_VOXEL_ANGSTROM, int(62 * 13.48 / 10.012444) + 1)
 
@@ -92,6 +93,30 @@ def test_the_tone_of_a_tomogram_is_seen_and_no_dark_one_is_taken_for_bright(tomo
         assert tone_of(-data) in ("bright", None)
         told += tone_of(data) == "dark"
     assert told == 3 or tomogram_type in ("wbp", "ctfdeconvolved")  # whose noise may hide it
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_padding_does_not_decide_the_tone(sign: int) -> None:
+    data = sign * simulate_tomogram("a", seed=(5, 0), shape_zyx=(64, 96, 96), tomogram_type="denoised")[0].data
+    expected = tone_of(data)
+    assert expected == ("dark" if sign == 1 else "bright")
+    few_levels = np.round(3 * data / data.std())  # in which whole blocks are alike without any padding
+    assert (few_levels[::2, ::2, ::2] == few_levels[1::2, 1::2, 1::2]).mean() > 0.1
+    assert tone_of(few_levels) == expected
+    for level in (-10.0, 10.0):
+        padded = data + np.float32(level * data.std())
+        padded[:, :, 90:] = 0
+        padded[:5] = 0
+        assert tone_of(padded) == expected
+
+
+def test_a_tone_that_cannot_be_told_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    noise = tomogram(np.random.default_rng(1).normal(size=(30, 40, 50)).astype(np.float32))
+    assert adapt(noise) is noise
+    assert "they are taken for dark (--particles bright says otherwise)" in caplog.text
+    caplog.clear()
+    adapt(noise, AdaptSettings(tone="dark"))
+    assert caplog.text == ""
 
 
 def test_bright_particles_are_made_dark_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -123,7 +148,9 @@ def test_a_tomogram_that_is_thin_along_another_axis_is_warned_of(
     assert axis is None or f"60 x {shape[1]} x {shape[2]} voxels, z y x, and is thin along {axis}" in caplog.text
 
 
-@pytest.mark.parametrize("bad", [{"tone": "grey"}, {"voxel_angstrom": 0.0}, {"voxel_angstrom": float("inf")}])
+@pytest.mark.parametrize(
+    "bad", [{"tone": "grey"}, {"voxel_angstrom": 0.0}, {"voxel_angstrom": float("inf")}, {"voxel_angstrom": 1.5}]
+)
 def test_impossible_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(InputError):
         AdaptSettings(**bad)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """MRC files, sound and broken."""
 
+import gzip
 from pathlib import Path
 
 import mrcfile
@@ -61,6 +62,66 @@ def test_voxels_that_are_not_cubes_are_used_with_a_warning(
     assert f"{path}: voxels are not cubes" in caplog.text
 
 
+@pytest.mark.parametrize("z", [0.0, 1.0, 40.0])
+def test_what_y_and_x_say_of_the_voxels_outweighs_a_z_that_nobody_filled_in(
+    tmp_path: Path, volume: Volume, caplog: pytest.LogCaptureFixture, z: float
+) -> None:
+    tomogram = read_tomogram(save(tmp_path / "a.mrc", volume, (z, 13.48, 13.48)))
+    assert tomogram.voxel_angstrom == pytest.approx(13.48, rel=1e-6)
+    assert "what y and x say is used" in caplog.text
+
+
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("stamp", "flags", "span", "unsigned"),
+    [
+        (1146047817, 0, (0, 255), True),
+        (1146047817, 1, (-128, 127), False),
+        (0, 0, (0, 255), True),
+        (0, 0, (0, 9), False),
+    ],
+)
+def test_bytes_are_signed_unless_the_header_says_otherwise_in_the_way_of_imod(
+    tmp_path: Path, volume: Volume, byte_order: str, stamp: int, flags: int, span: tuple[int, int], unsigned: bool
+) -> None:
+    grey = np.clip(128 + 40 * volume, 0, 255).astype(np.uint8)
+    path = tmp_path / "a.mrc"
+    with mrcfile.new(path) as mrc:
+        mrc.set_data(grey.view(np.int8))
+        if byte_order == ">":
+            mrc.header.byteswap(inplace=True)
+    header = np.fromfile(path, dtype=np.uint8, count=1024)
+    header = bytearray(header.tobytes())
+    order = "big" if byte_order == ">" else "little"
+    if byte_order == ">":
+        header[212:216] = bytes((0x11, 0x11, 0, 0))
+    header[152:160] = stamp.to_bytes(4, order) + flags.to_bytes(4, order)
+    header[76:84] = np.array(span, dtype=f"{byte_order}f4").tobytes()
+    path.write_bytes(bytes(header) + path.read_bytes()[1024:])
+    expected = grey.astype(np.float32) if unsigned else grey.view(np.int8).astype(np.float32)
+    np.testing.assert_array_equal(read_tomogram(path).data, expected)
+
+
+@pytest.mark.parametrize(("at", "content"), [(212, b"\x44\x20\x20\x20"), (212, b"\0\0\0\0"), (208, b"\0\0\0\0")])
+def test_old_stamps_are_read_with_a_warning(
+    tmp_path: Path, volume: Volume, caplog: pytest.LogCaptureFixture, at: int, content: bytes
+) -> None:
+    path = save(tmp_path / "TS_1.rec", volume)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:at] + content + whole[at + 4 :])
+    tomogram = read_tomogram(path)
+    np.testing.assert_array_equal(tomogram.data, volume)
+    assert tomogram.name == "TS_1"
+    assert f"{path}: " in caplog.text
+
+
+def test_a_compressed_file_is_said_to_be_one(tmp_path: Path, volume: Volume) -> None:
+    path = save(tmp_path / "a.mrc", volume)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(InputError, match=r"a\.mrc: is compressed; expected an MRC file as gunzip unpacks it"):
+        read_tomogram(path)
+
+
 def test_a_header_without_a_grid_gives_no_voxel_size(
     tmp_path: Path, volume: Volume, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -75,7 +136,7 @@ def test_a_corrupt_header_is_refused(tmp_path: Path, volume: Volume) -> None:
     content = path.read_bytes()
     for broken in (b"", content[:500], b"\x00" * 1024 + content[1024:]):
         path.write_bytes(broken)
-        with pytest.raises(InputError, match=r"a\.mrc: not a readable MRC file"):
+        with pytest.raises(InputError, match=r"a\.mrc: (not a readable MRC file|the volume is empty)"):
             read_tomogram(path)
 
 

@@ -99,13 +99,16 @@ def test_a_scale_of_the_whole_image_multiplies_that_of_the_level(tmp_path: Path,
     assert read_tomogram(save(tmp_path / "a.zarr", volume, attributes={"multiscales": image})).voxel_angstrom == 7.5
 
 
-def test_nanometres_are_converted(tmp_path: Path, volume: Volume) -> None:
-    attributes = {"multiscales": multiscales([1.35, 1.35, 1.35], unit="nanometer")}
+@pytest.mark.parametrize(
+    ("unit", "scale"), [("nanometer", 1.35), ("nm", 1.35), ("Angstrom", 13.5), ("Å", 13.5), ("µm", 0.00135)]
+)
+def test_units_are_converted(tmp_path: Path, volume: Volume, unit: str, scale: float) -> None:
+    attributes = {"multiscales": multiscales([scale, scale, scale], unit=unit)}
     path = save(tmp_path / "a.zarr", volume, attributes=attributes)
     assert read_tomogram(path).voxel_angstrom == pytest.approx(13.5)
 
 
-@pytest.mark.parametrize("scale", [None, [0.0, 0.0, 0.0], [-10.0, 10.0, 10.0], [float("nan")] * 3])
+@pytest.mark.parametrize("scale", [None, [0.0, 0.0, 0.0], [10.0, -10.0, 10.0], [float("nan")] * 3])
 def test_an_impossible_scale_counts_as_none(
     tmp_path: Path, volume: Volume, scale: list[float] | None, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -182,9 +182,29 @@ def test_a_transformation_that_moves_the_point_is_refused(tmp_path: Path) -> Non
         read_copick(save(tmp_path, copick(point)))
 
 
-def test_a_file_named_after_no_particle_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"proteasome\.json: .*unknown particle 'proteasome'"):
-        read_copick(save(tmp_path, copick(), "proteasome.json"))
+def test_files_are_of_the_type_that_they_say_and_of_that_of_their_name_if_they_say_none(tmp_path: Path) -> None:
+    point = {"location": {"x": 1, "y": 2, "z": 3}}
+    save(tmp_path, copick(point), "alice_1_ribosome.json")  # as copick names them, after user and session
+    save(tmp_path, {"points": [point, point]}, "thyroglobulin.json")
+    assert read_copick(tmp_path).label.tolist() == [3, 4, 4]
+
+
+def test_types_that_are_not_known_are_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    point = {"location": {"x": 1, "y": 2, "z": 3}}
+    save(tmp_path, copick(point))
+    save(tmp_path, copick(point) | {"pickable_object_name": "proteasome"}, "beta-amylase.json")
+    assert read_copick(tmp_path).label.tolist() == [3]
+    assert "beta-amylase.json: of 'proteasome', which is none of the particles that are known" in caplog.text
+    (tmp_path / "ribosome.json").unlink()
+    with pytest.raises(InputError, match="holds no picks"):
+        read_copick(tmp_path)
+
+
+def test_two_files_of_one_type_are_refused(tmp_path: Path) -> None:
+    for user in ("ada", "bob"):
+        save(tmp_path, copick(), f"{user}_1_ribosome.json")
+    with pytest.raises(InputError, match=r"ada_1_ribosome\.json and bob_1_ribosome\.json both hold picks of ribosome"):
+        read_copick(tmp_path)
 
 
 def test_a_folder_without_picks_is_refused(tmp_path: Path) -> None:

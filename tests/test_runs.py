@@ -97,6 +97,15 @@ def test_a_folder_of_files_gives_a_run_for_each(tmp_path: Path) -> None:
         find_runs(tmp_path)
 
 
+def test_files_of_forms_that_are_not_read_are_said_to_be_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.mrc", "b.rec", "c.mrc.gz", "d.map", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [run.name for run in find_runs(tmp_path)] == ["a", "b"]
+    assert "2 files are left out, as c.mrc.gz; expected .zarr, .mrc or .rec" in caplog.text
+
+
 def test_picks_in_the_run_itself_are_found(tmp_path: Path) -> None:
     add(tmp_path / "ExperimentRuns/TS_1/VoxelSpacing10.000/denoised.zarr")
     picks = add(tmp_path / "ExperimentRuns/TS_1/Picks")

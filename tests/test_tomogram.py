@@ -103,7 +103,7 @@ def test_a_path_that_does_not_exist_or_is_of_no_known_kind_is_refused(tmp_path: 
     with pytest.raises(InputError, match=r"absent\.zarr: does not exist"):
         read_tomogram(tmp_path / "absent.zarr")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
-    with pytest.raises(InputError, match=r"picture\.png: expected an OME-Zarr folder or an \.mrc file"):
+    with pytest.raises(InputError, match=r"picture\.png: expected an OME-Zarr folder or an \.mrc or \.rec file"):
         read_tomogram(tmp_path / "picture.png")
 
 

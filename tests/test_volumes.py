@@ -59,6 +59,23 @@ def test_a_weight_that_is_not_positive_is_an_input_error(tmp_path: Path, weight:
         find_sources([f"{tmp_path}@{weight}"])
 
 
+@pytest.mark.parametrize("voxel_angstrom", [1.0, 250.0])
+def test_a_tomogram_whose_picks_have_no_place_for_want_of_a_voxel_size_is_not_trained_on(
+    tmp_path: Path, voxel_angstrom: float
+) -> None:
+    data = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    path = tmp_path / "run" / "VoxelSpacing1.000" / "denoised.zarr"
+    write_tomogram(path, Tomogram(data=data, voxel_angstrom=voxel_angstrom, name="run"), levels=1)
+    picks = Picks(position_zyx_angstrom=np.array([[5.0, 6.0, 7.0]]), label=np.array([3]))
+    write_copick(tmp_path / "run" / "Picks", picks, "run")
+    [source] = find_sources([tmp_path])
+    with pytest.raises(InputError, match=r"denoised\.zarr: has no voxel size that can be right"):
+        load_labelled_volume(source.run)
+    (path / ".zattrs").unlink()
+    with pytest.raises(InputError, match=r"denoised\.zarr: has no voxel size that can be right"):
+        load_labelled_volume(source.run)
+
+
 def test_tomograms_beyond_the_memory_are_read_from_files_and_hold_the_same(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write_run(tmp_path / "data", name)

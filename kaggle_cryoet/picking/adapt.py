@@ -23,6 +23,8 @@ MOST_SPREADS = 10.0
 """Grey values further than this from the median say no more about skew than those that are as far."""
 SKEW_BLOCKS = 200_000
 """About so many blocks of voxels, evenly spread, tell the skew."""
+MOST_PADDINGS = 3
+"""Padding of no more values than this is told from what is padded."""
 SAME_SCALE = 0.03
 """Voxels that differ by less than this share from the competition's are taken as they are: networks are trained on
 particles that vary in size as much."""
@@ -53,8 +55,9 @@ class AdaptSettings:
             raise InputError(f"particles are {' or '.join(TONES)}, got {self.tone!r}")
         if self.tilt_axis not in TILT_AXES:
             raise InputError(f"a tilt axis is {' or '.join(TILT_AXES)}, got {self.tilt_axis!r}")
-        if self.voxel_angstrom is not None and not 0 < self.voxel_angstrom < float("inf"):
-            raise InputError(f"a voxel size is positive and finite, got {self.voxel_angstrom} Å")
+        if self.voxel_angstrom is not None and not FINEST_ANGSTROM <= self.voxel_angstrom <= COARSEST_ANGSTROM:
+            expected = f"{FINEST_ANGSTROM:g} to {COARSEST_ANGSTROM:g} Å, as tomograms of whole fields have"
+            raise InputError(f"expected a voxel size of {expected}, got {self.voxel_angstrom} Å")
 
 
 def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None) -> Tomogram:
@@ -72,22 +75,27 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None) -> Tomogram
             *(depth, height, width),
             "y" if height < width else "x",
         )
-    tone = settings.tone
-    if tone == "auto" and tone_of(tomogram.data) == "bright":
-        tone = "bright"
-        logger.warning("%s: its particles seem to be bright; its grey values are inverted", tomogram.name)
+    tone: str | None = settings.tone
+    if tone == "auto":
+        tone = tone_of(tomogram.data)
+        if tone == "bright":
+            logger.warning("%s: its particles seem to be bright; its grey values are inverted", tomogram.name)
+        elif tone is None:
+            said = "its grey values do not tell whether particles are dark or bright; they are taken for dark"
+            logger.warning("%s: %s (--particles bright says otherwise)", tomogram.name, said)
     if tone == "bright":
         tomogram = replace(tomogram, data=-tomogram.data)
     if settings.voxel_angstrom is not None:
-        tomogram = replace(tomogram, voxel_angstrom=settings.voxel_angstrom)
+        tomogram = replace(tomogram, voxel_angstrom=settings.voxel_angstrom, voxel_known=True)
     factor = tomogram.voxel_angstrom / CZII_VOXEL_ANGSTROM
     if abs(factor - 1) <= SAME_SCALE:
         return tomogram
     known = f"the {CZII_VOXEL_ANGSTROM:.4g} Å that the networks know"
     said = f"{tomogram.name}: has voxels of {tomogram.voxel_angstrom:.4g} Å"
     if not FINEST_ANGSTROM <= tomogram.voxel_angstrom <= COARSEST_ANGSTROM:
-        logger.warning("%s, which cannot be right; they are taken for %s, also in the positions of picks", said, known)
-        return replace(tomogram, voxel_angstrom=CZII_VOXEL_ANGSTROM)
+        taken = f"they are taken for {known}, also in the positions of picks (--voxel says otherwise)"
+        logger.warning("%s, which cannot be right; %s", said, taken)
+        return replace(tomogram, voxel_angstrom=CZII_VOXEL_ANGSTROM, voxel_known=False)
     unresolved = ", which do not resolve small particles" if tomogram.voxel_angstrom > COARSE_ANGSTROM else ""
     logger.warning("%s%s; it is resampled to %s", said, unresolved, known)
     return replace(tomogram, data=resample(tomogram.data, factor), voxel_angstrom=CZII_VOXEL_ANGSTROM)
@@ -109,17 +117,31 @@ def tone_of(volume: NDArray[np.floating]) -> str | None:
     step = 2 * math.ceil((volume.size / 8 / SKEW_BLOCKS) ** (1 / 3))
     starts = [range(min(2, edge)) for edge in volume.shape]
     whole = tuple(slice(max(edge - edge % 2, 1)) for edge in volume.shape)
-    blocks = np.mean(
-        [volume[whole][z::step, y::step, x::step] for z, y, x in itertools.product(*starts)],
-        axis=0,
-        dtype=np.float64,
-    )
+    voxels = np.array([volume[whole][z::step, y::step, x::step] for z, y, x in itertools.product(*starts)])
+    blocks = voxels.mean(axis=0, dtype=np.float64)[~_padded(voxels)]
+    if not blocks.size:
+        return None
     low, median, high = np.quantile(blocks, [0.1587, 0.5, 0.8413])
     bound = MOST_SPREADS * (high - low) / 2
     found = float(skew(np.clip(blocks, median - bound, median + bound), axis=None)) if bound else 0.0
     if abs(found) < max(LEAST_SKEW, 6 * (6 / blocks.size) ** 0.5):  # of which few blocks of noise have a sixth
         return None
     return "dark" if found < 0 else "bright"
+
+
+def _padded(voxels: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which blocks of `(voxel, ...)` lie in padding, or cross its border.
+
+    Padding is a value that at least every other of its voxels shares with its whole block, as grey values hardly do.
+    """
+    same = (voxels == voxels[0]).all(axis=0)
+    padded = np.zeros_like(same)
+    values, counts = np.unique(voxels[0][same], return_counts=True)
+    for index in np.argsort(counts)[-MOST_PADDINGS:]:
+        there = voxels == values[index]
+        if 2 * len(voxels) * counts[index] >= np.count_nonzero(there):
+            padded |= there.any(axis=0)
+    return padded
 
 
 def resample(volume: NDArray[np.float32], factor: float) -> NDArray[np.float32]:

@@ -33,6 +33,7 @@ from kaggle_cryoet.picks import read_copick, write_copick
 from kaggle_cryoet.simulation.network_denoising import check_denoiser, draw_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.training.crops import CropDataset
+from kaggle_cryoet.training.loaders import cores
 from kaggle_cryoet.training.volumes import (
     GOLDEN_RATIO,
     LabelledVolume,
@@ -168,7 +169,7 @@ class Stream:
     def _begin(self, number: int) -> None:
         """Have a specimen simulated."""
         if self._pool is None:
-            threads = max(1, (os.cpu_count() or 1) // self.settings.processes)
+            threads = max(1, cores() // self.settings.processes)
             self._pool = ProcessPoolExecutor(
                 self.settings.processes,
                 multiprocessing.get_context("spawn"),

@@ -161,6 +161,11 @@ def load_labelled_volume(
     if run.picks_directory is None:
         raise InputError(f"run {run.name} has no picks")
     tomogram, exchanged = read_adapted(run)
+    if not tomogram.voxel_known:
+        raise InputError(
+            f"{run.tomogram_path}: has no voxel size that can be right, so that it is not known where its picks in "
+            "ångström are; expected one in the file"
+        )
     picks = read_copick(run.picks_directory)
     if exchanged:
         picks = picks.with_y_and_x_exchanged()
