@@ -37,6 +37,7 @@ setup(
         "scipy>=1.15",
         "mrcfile>=1.5",
         "safetensors>=0.4",
+        "filelock>=3.12",
         "matplotlib>=3.8",
         "pillow>=10",
         "tqdm>=4.66",

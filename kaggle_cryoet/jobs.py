@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,9 @@ from kaggle_cryoet.picking.branches import BRANCHES, SHIPPED_WEIGHTS, find_model
 if TYPE_CHECKING:
     import pandas
 
+    from kaggle_cryoet.growing import GrowingSubmission
     from kaggle_cryoet.metric import Score
+    from kaggle_cryoet.picking.pipeline import Outcome
     from kaggle_cryoet.picking.settings import PickSettings
     from kaggle_cryoet.picks import Picks
     from kaggle_cryoet.report.page import ReportWriter
@@ -69,7 +71,7 @@ def run_prediction(
 
     A csv of what is done so far is written after each tomogram: to `output` if there is none yet, else beside it as
     `output` + `.partial`, which replaces the earlier one at the end. As long as tomograms are missing, a note,
-    `output` + `.state.json`, says which are finished.
+    `output` + `.state.json`, says which are finished. No two predictions write to one csv at a time.
 
     Parameters
     ----------
@@ -110,14 +112,13 @@ def run_prediction(
         If nothing can be done at all: no tomograms, no weights, no folder to write to. One bad tomogram among others is
         reported in `Prediction.failed` instead.
     """
-    from tqdm.auto import tqdm
-
     from kaggle_cryoet.growing import GrowingSubmission, identity, settings_key
     from kaggle_cryoet.models.store import DESCRIPTION_FILE, WEIGHTS_FILE
     from kaggle_cryoet.picking.devices import choose_devices
     from kaggle_cryoet.picking.pickers import load_pickers
     from kaggle_cryoet.picking.pipeline import pick_runs
     from kaggle_cryoet.picking.settings import PickSettings
+    from kaggle_cryoet.whole_file import sole_writer
 
     started = time.monotonic()
     if time_limit_seconds is not None and not time_limit_seconds > 0:
@@ -139,37 +140,14 @@ def run_prediction(
 
         writer = ReportWriter(report, adapt_settings=settings.adapt)  # a folder that cannot be made is noticed now
     identities = {run.name: identity(run.tomogram_path) for run in runs}
-    growing = GrowingSubmission(Path(output), runs=identities, key=key, go_on=go_on)
-
-    missing = [run for run in runs if run.name not in growing.picks]
-    reasons: dict[str, str] = {}
-    not_begun = f"not begun within {time_limit_seconds:g} s" if time_limit_seconds is not None else "not begun"
-    with (
-        closing(pick_runs(missing, weights, settings=settings, devices=devices, deadline=deadline)) as outcomes,
-        tqdm(
-            total=len(runs),
-            initial=len(growing.picks),
-            desc=f"picking on {', '.join(map(str, devices))}",
-            unit="tomogram",
-            disable=not progress,
-        ) as bar,
-    ):
-        for outcome in outcomes:
-            if outcome.picks is None:
-                logger.warning("%s: %s", outcome.run, outcome.reason)
-                reasons[outcome.run] = outcome.reason
-            else:
-                try:
-                    growing.add(outcome.run, outcome.picks, outcome.seconds)
-                except InputError as error:
-                    logger.warning("%s; the csv holds %d of %d tomograms", error, len(growing.picks), len(runs))
-                    not_begun = f"not picked, because {error}"
-                    break
-            bar.update()
-    for run in missing:
-        if run.name not in growing.picks:
-            reasons.setdefault(run.name, not_begun)
-    growing.finish()
+    with sole_writer(Path(output)):
+        growing = GrowingSubmission(Path(output), runs=identities, key=key, go_on=go_on)
+        missing = [run for run in runs if run.name not in growing.picks]
+        outcomes = pick_runs(missing, weights, settings=settings, devices=devices, deadline=deadline)
+        left = "not begun" if time_limit_seconds is None else f"not begun within {time_limit_seconds:g} s"
+        said = f"picking on {', '.join(map(str, devices))}" if progress else ""
+        reasons = _add_outcomes(growing, outcomes, missing, not_begun=left, progress=said)
+        growing.finish()
     prediction = Prediction(
         table=growing.table,
         picks=dict(sorted(growing.picks.items())),
@@ -180,6 +158,38 @@ def run_prediction(
         used = {"branch": branch, "weights": ", ".join(map(str, folders.values()))}
         _write_report(writer, runs, prediction, truth=None, score=None, settings=used, command=command)
     return prediction
+
+
+def _add_outcomes(
+    growing: GrowingSubmission,
+    outcomes: Generator[Outcome, None, None],
+    missing: Sequence[RunLocation],
+    *,
+    not_begun: str,
+    progress: str,
+) -> dict[str, str]:
+    """Add what comes of the missing runs to the csv, and return why what did not come was not there, by run."""
+    from tqdm.auto import tqdm
+
+    reasons: dict[str, str] = {}
+    done, total = len(growing.picks), len(growing.picks) + len(missing)
+    with (
+        closing(outcomes),
+        tqdm(total=total, initial=done, desc=progress, unit="tomogram", disable=not progress) as bar,
+    ):
+        for outcome in outcomes:
+            if outcome.picks is None:
+                logger.warning("%s: %s", outcome.run, outcome.reason)
+                reasons[outcome.run] = outcome.reason
+            else:
+                try:
+                    growing.add(outcome.run, outcome.picks, outcome.seconds)
+                except InputError as error:
+                    logger.warning("%s; the csv holds %d of %d tomograms", error, len(growing.picks), total)
+                    not_begun = f"not picked, because {error}"
+                    break
+            bar.update()
+    return {run.name: not_begun for run in missing if run.name not in growing.picks} | reasons
 
 
 def predict(tomogram_dir: str | Path, output: str | Path = "submission.csv", **options: object) -> pandas.DataFrame:

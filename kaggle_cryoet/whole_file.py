@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Files that are there as a whole or not at all, and are written by one process at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,3 +30,32 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Keep every other process that asks likewise from writing a file for as long as this one does.
+
+    Where a folder cannot be locked, nothing is kept from anything; whoever writes there says what is wrong with it.
+
+    Raises
+    ------
+    InputError
+        If another process is the sole writer.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.name}.lock")) if path.name and path.absolute().parent.is_dir() else None
+    try:
+        if lock is not None:
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"{path}: is being written by another process; expected a file of its own for each") from None
+    except (OSError, NotImplementedError):
+        lock = None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            Path(lock.lock_file).unlink(missing_ok=True)  # before others may have it
+            lock.release()

@@ -17,6 +17,7 @@ from kaggle_cryoet.picking import pipeline
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.submission import read_submission, write_submission
+from kaggle_cryoet.whole_file import sole_writer
 
 NOTHING = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
 RUNS = ("TS_1", "TS_2", "TS_3")
@@ -178,6 +179,13 @@ def test_nothing_is_kept_of_a_prediction_with_other_settings(tmp_path: Path, cap
     interrupted(tmp_path / "submission.csv")
     assert begin(tmp_path / "submission.csv", key="other").picks == {}
     assert "other settings or weights" in caplog.text
+
+
+def test_two_predictions_do_not_write_to_one_csv(labelled_runs: Path, small_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "submission.csv"
+    with sole_writer(output), pytest.raises(InputError, match=r"submission\.csv: is being written by another process"):
+        run_prediction(labelled_runs, output=output, weights=small_model, device="cpu")
+    assert not output.exists()
 
 
 def test_runs_of_the_same_names_in_another_folder_are_picked_again(

@@ -1,11 +1,13 @@
 """Files that are there as a whole or not at all."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.whole_file import whole_file
+from kaggle_cryoet.whole_file import sole_writer, whole_file
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -24,6 +26,27 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_path_without_a_name_is_an_input_error(path: str) -> None:
     with pytest.raises(InputError, match="is a folder; expected the name of a file"), whole_file(Path(path)):
         pytest.fail("must not begin")
+
+
+def test_a_file_has_one_writer_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "submission.csv"
+    with sole_writer(path), sole_writer(tmp_path / "other.csv"):
+        begin = f"sole_writer(Path({str(path)!r})).__enter__()"
+        code = f"from pathlib import Path; from kaggle_cryoet.whole_file import sole_writer; {begin}"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert f"InputError: {path}: is being written by another process" in other.stderr
+        with pytest.raises(InputError, match="is being written by another process"), sole_writer(path):
+            pytest.fail("must not begin")
+    with sole_writer(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["", "absent/submission.csv"])
+def test_where_nothing_can_be_locked_nothing_is(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with sole_writer(Path(path)):
+        assert list(tmp_path.iterdir()) == []
 
 
 def write_half_and_fail(path: Path, error: Exception) -> None:
