@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import time
 from dataclasses import replace
@@ -212,6 +213,42 @@ def test_a_training_is_not_begun_that_would_not_end_in_time_but_the_first_always
     soon = time.monotonic() + 0.8
     assert [t.name for t in train_side_by_side(trainings, [CPU], soon, 0.1, progress=False)] == ["first", "second"]
     assert trained == ["first", "first", "second"]
+
+
+def ends_itself(training: Training, device: str) -> float:
+    """A stand-in for training, which runs in the process of a GPU."""
+    if training.name == "deadly":
+        os._exit(9)
+    (training.output.parent / f"{training.name} on {os.environ['CUDA_VISIBLE_DEVICES']}").touch()
+    time.sleep(1.0 if training.name == "long" else 0.0)
+    return 0.0
+
+
+def test_trainings_in_processes_take_turns_and_one_that_dies_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "_train", ends_itself)
+    some = Training(
+        name="long",
+        data=(),
+        output=tmp_path / "long",
+        length=TrainingLength(),
+        crops=CROPS,
+        preset="half",
+        start_from=None,
+        seed=0,
+    )
+    names = ("long", "a", "b")
+    devices = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    trainings = [replace(some, name=name, output=tmp_path / name) for name in names]
+    done = [t.name for t in train_side_by_side(trainings, devices, time.monotonic() + 600, 1.0, progress=False)]
+    assert sorted(done) == sorted(names)
+    assert len({path.name[-1] for path in tmp_path.iterdir()}) == 2
+    late = train_side_by_side(trainings, devices, time.monotonic() - 1, 1.0, progress=False)
+    assert [t.name for t in late] == ["long"]
+    trainings = [replace(some, name=name, output=tmp_path / name) for name in ("a", "deadly", "b")]
+    with pytest.raises(InputError, match=r"the process that trained 'deadly' was ended from outside"):
+        list(train_side_by_side(trainings, devices, time.monotonic() + 600, 1.0, progress=False))
 
 
 def test_a_process_sees_its_gpu_by_the_name_that_the_first_process_sees_it_by() -> None:

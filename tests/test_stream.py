@@ -173,7 +173,7 @@ def test_those_who_wait_for_a_tomogram_that_cannot_be_made_are_told(
     thread = threading.Thread(target=wait)
     thread.start()
     with monkeypatch.context() as patch:
-        patch.setattr(streaming, "_simulate", full)
+        patch.setattr(streaming, "simulate_specimen", full)
         stream.begin(0)
     thread.join(10)
     assert "0: could not be simulated (No space left on device)" in str(waiting[0])

@@ -2,6 +2,7 @@ import csv
 import functools
 import json
 import signal
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -28,6 +29,7 @@ from kaggle_cryoet.training.faults import raise_as_here
 from kaggle_cryoet.training.losses import LossSettings
 from kaggle_cryoet.training.module import OptimiserSettings, UNetModule, UNetTrainingSettings
 from kaggle_cryoet.training.stream import StreamSettings
+from kaggle_cryoet.training.trainer import devices_that_share
 from kaggle_cryoet.training.unet import TrainingLength, train_unet
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
 
@@ -540,6 +542,14 @@ def test_of_how_scores_become_points_a_model_keeps_the_method_alone(data, tmp_pa
     with pytest.raises(InputError, match="keeps the method by which its scores become points alone"):
         train(data, tmp_path / "out", settings=settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_as_many_devices_take_part_as_divide_a_batch_and_one_in_a_notebook(monkeypatch):
+    gpus = [torch.device("cuda", number) for number in range(3)]
+    assert devices_that_share(gpus, 6) == gpus
+    assert devices_that_share(gpus, 4) == gpus[:2]
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    assert devices_that_share(gpus, 6) == gpus[:1]
 
 
 def test_several_devices_share_what_is_in_files(data, tmp_path, monkeypatch):

@@ -95,7 +95,13 @@ def load_split(
     )
     if settings.hard_negatives is not None:
         training = with_hard_places(training, settings.hard_negatives)
-    return training, [load_labelled_volume(source.run, spectrum=spectrum) for source in held_out]
+    in_files = settings.memory_gb == 0
+    return training, [
+        load_labelled_volume(
+            source.run, spectrum=spectrum, map_to=folder / f"held-out-{number}.npy" if in_files else None
+        )
+        for number, source in enumerate(held_out)
+    ]
 
 
 def _divide(sources: Sequence[Source], fold: str | None) -> tuple[list[Source], list[Source]]:

@@ -1,5 +1,6 @@
 """What the trainer runs: one step of training, one look at the score, the optimiser and its schedule."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -141,6 +142,15 @@ class UNetModule(lightning.LightningModule):
         self.validation_score: Score | None = None
         stride: int = network.stride  # type: ignore[assignment]
         self.loss = Loss(settings.loss, settings.targets, voxel_angstrom, stride)
+
+    def setup(self, stage: str) -> None:
+        """Give each of several processes tensors of its own: those it was sent lie in memory that all of them share.
+
+        Weights are restored before they are on a GPU, and not by all processes at the same moment.
+        """
+        if self.trainer.world_size > 1:
+            for tensor in itertools.chain(self.parameters(), self.buffers()):
+                tensor.data = tensor.data.clone()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """Loss of one batch, augmented by a generator that depends on seed, step and rank of the device alone."""

@@ -2,16 +2,18 @@
 
 import logging
 import multiprocessing
-import multiprocessing.queues
 import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_unet
 from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.training.crops import CropSettings
@@ -71,23 +73,35 @@ def train_side_by_side(
                 yield training
             return
         context = multiprocessing.get_context("spawn")
-        free = context.Queue()
-        for name in names_of_gpus(devices, os.environ.get("CUDA_VISIBLE_DEVICES", "")):
-            free.put(name)
-        with ProcessPoolExecutor(len(devices), context, initializer=_take_gpu, initargs=(free,)) as pool:
-            waiting, running = list(trainings), dict[Future[float], Training]()
-            while waiting or running:
-                while waiting and len(running) < len(devices):
+        with ExitStack() as at_end:  # a pool for each GPU, so that a process that dies takes no other with it
+            idle = [
+                at_end.enter_context(ProcessPoolExecutor(1, context, initializer=_take_gpu, initargs=(name,)))
+                for name in names_of_gpus(devices, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+            ]
+            waiting, finished = list(trainings), list[Training]()
+            running = dict[Future[float], tuple[Training, ProcessPoolExecutor]]()
+            while waiting or running or finished:
+                while waiting and idle:
                     late = time.monotonic() + expected_seconds > deadline
                     if len(waiting) < len(trainings) and late and not _is_done(waiting[0]):
                         waiting.clear()
                         break
-                    training = waiting.pop(0)
-                    running[pool.submit(_train, training, device)] = training
+                    training, pool = waiting.pop(0), idle.pop()
+                    running[pool.submit(_train, training, device)] = training, pool
+                yield from finished
+                finished = []
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    expected_seconds = max(expected_seconds, done.result())
+                    training, pool = running.pop(done)
+                    try:
+                        expected_seconds = max(expected_seconds, done.result())
+                    except BrokenProcessPool as error:
+                        raise InputError(
+                            f"the process that trained {training.name!r} was ended from outside; was memory short? "
+                            "The same call goes on with what is done"
+                        ) from error
+                    idle.append(pool)
+                    finished.append(training)
                     bar.update()
-                    yield running.pop(done)
 
 
 def names_of_gpus(devices: Sequence[torch.device], visible: str) -> list[str]:
@@ -96,9 +110,9 @@ def names_of_gpus(devices: Sequence[torch.device], visible: str) -> list[str]:
     return [visible.split(",")[index] for index in indices] if visible else [str(index) for index in indices]
 
 
-def _take_gpu(free: "multiprocessing.queues.Queue[str]") -> None:
+def _take_gpu(name: str) -> None:
     """Let this process see one GPU, its own."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = free.get()
+    os.environ["CUDA_VISIBLE_DEVICES"] = name
 
 
 def _is_done(training: Training) -> bool:

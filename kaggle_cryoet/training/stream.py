@@ -10,7 +10,6 @@ import functools
 import multiprocessing
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,31 +19,28 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numba
 import numpy as np
-import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
-from kaggle_cryoet.picks import read_copick, write_copick
-from kaggle_cryoet.simulation.network_denoising import check_denoiser, draw_denoising
+from kaggle_cryoet.picks import read_copick
+from kaggle_cryoet.simulation.network_denoising import check_denoiser
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.training.crops import CropDataset
 from kaggle_cryoet.training.loaders import cores
+from kaggle_cryoet.training.simulating import PICKS, simulate_specimen, stay_back
 from kaggle_cryoet.training.volumes import (
     GOLDEN_RATIO,
     LabelledVolume,
     equalised_share,
-    normalised_volume,
     split_weight,
 )
 
 FIRST_SEED = 1_000_000_000
 """Seeds of streams begin here, far from those that are given to `simulate`."""
-_PICKS = "Picks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,13 +169,13 @@ class Stream:
             self._pool = ProcessPoolExecutor(
                 self.settings.processes,
                 multiprocessing.get_context("spawn"),
-                initializer=_stay_back,
+                initializer=stay_back,
                 initargs=(threads,),
             )
         self._failed(number).unlink(missing_ok=True)
         self._begun.add(number)
         try:
-            simulating = self._pool.submit(_simulate, self, number)
+            simulating = self._pool.submit(simulate_specimen, self, number)
         except BrokenProcessPool as error:
             raise InputError("a process that simulated tomograms was ended from outside; was memory short?") from error
         simulating.add_done_callback(functools.partial(self._note, number))
@@ -198,11 +194,14 @@ class Stream:
     def _load(self, number: int) -> list[LabelledVolume]:
         """The tomograms of a specimen, waited for if need be."""
         path, failed = self.path(number), self._failed(number)
+        parent = os.getppid() if get_worker_info() is not None else None
         while not path.exists():
+            if parent is not None and os.getppid() != parent:
+                raise InputError("the training that this is drawn for has ended")
             if failed.exists():
                 raise InputError(f"{path}: could not be simulated ({failed.read_text(encoding='utf8')})")
             time.sleep(0.1)
-        picks = read_copick(path / _PICKS)
+        picks = read_copick(path / PICKS)
         return [
             LabelledVolume(
                 name=self.name(number),
@@ -269,37 +268,3 @@ class LeadStream(Callback):
     def _begin(self, trainer: lightning.Trainer, epoch: int) -> None:
         if trainer.is_global_zero and epoch < (trainer.max_epochs or 0):
             self.stream.begin(epoch, is_last=epoch + 1 == trainer.max_epochs)
-
-
-def _stay_back(threads: int) -> None:
-    """Leave the processors to the training, and Ctrl-C to the process that asks."""
-    os.nice(10)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    numba.set_num_threads(min(threads, numba.get_num_threads()))
-
-
-def _simulate(stream: Stream, number: int) -> None:
-    """Simulate a specimen, unless it is there, and write its tomograms as they are drawn from."""
-    from kaggle_cryoet.simulation.dataset import simulate_tomograms
-
-    path, chosen = stream.path(number), stream.settings
-    if path.exists():
-        return
-    ranges = NUISANCE_RANGES[chosen.setting]
-    tomograms, picks, _ = simulate_tomograms(
-        stream.name(number),
-        seed=(stream.seed, number),
-        shape_zyx=chosen.shape_zyx,
-        nuisances=ranges.draw_of_set(stream.seed, number, difficulty=stream.difficulty(number)),
-        tomogram_types=tuple(stream.weight_of_type),
-        denoising=draw_denoising(chosen.denoiser, stream.seed, number),
-    )
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for tomogram_type, tomogram in tomograms.items():
-        volume = normalised_volume(tomogram.data, spectrum=stream.spectrum, share=stream.share(number))
-        np.save(unfinished / f"{tomogram_type}.npy", volume)
-    write_copick(unfinished / _PICKS, picks, stream.name(number))
-    unfinished.rename(path)

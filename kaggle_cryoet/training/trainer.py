@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.training.crops import EpochSampler
+
+logger = logging.getLogger(__name__)
 
 BFLOAT16_SINCE = (8, 0)
 """Compute capability of the first GPUs that have it."""
@@ -86,7 +89,10 @@ class CropLoaders(lightning.LightningDataModule):
 
 
 def devices_that_share(devices: Sequence[torch.device], batch_size: int) -> list[torch.device]:
-    """As many of the devices as divide a batch evenly."""
+    """As many of the devices as divide a batch evenly; one in a notebook, which lightning begins no processes in."""
+    if len(devices) > 1 and hasattr(sys, "ps1"):
+        logger.warning("in a notebook one GPU trains; `kaggle-cryoet train unet` takes all %d", len(devices))
+        return list(devices[:1])
     return list(devices[: max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)])
 
 
@@ -129,10 +135,10 @@ def _all_have_bfloat16(devices: Sequence[torch.device]) -> bool:
 def quiet() -> Iterator[None]:
     """Without the trainer's banners and needless warnings; Ctrl-C comes out as such and goes on working."""
     chatty = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in chatty]
+    levels = [one.level for one in chatty]
     on_interrupt = signal.getsignal(signal.SIGINT)
-    for logger in chatty:
-        logger.setLevel(logging.WARNING)
+    for one in chatty:
+        one.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # lightning, on new torch
@@ -143,5 +149,5 @@ def quiet() -> Iterator[None]:
         signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt from None
     finally:
-        for logger, level in zip(chatty, levels, strict=True):
-            logger.setLevel(level)
+        for one, level in zip(chatty, levels, strict=True):
+            one.setLevel(level)

@@ -39,6 +39,7 @@ from kaggle_cryoet.training.keep_within_time import KeepWithinTime
 from kaggle_cryoet.training.loaders import loader_processes
 from kaggle_cryoet.training.module import SCHEDULE, UNetModule, UNetTrainingSettings
 from kaggle_cryoet.training.presets import network_settings, training_preset
+from kaggle_cryoet.training.ranks import LeaveAtOnce
 from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.stream import LeadStream, Stream, StreamedCrops
 from kaggle_cryoet.training.time_limit import check_time_limit
@@ -212,6 +213,7 @@ def train_unet(
             epochs_saved = int(known.provenance.get("epochs", 0))
         averaging = RunningAverage(length.ema_decay)
         callbacks += [
+            LeaveAtOnce(),
             StopAtNonsense(),
             *([] if time_limit_seconds is None else [KeepWithinTime(length, began + time_limit_seconds)]),
             SaveModel(output / UNET_FOLDER, averaging, built_from, provenance, length, saved=epochs_saved),

@@ -1,0 +1,66 @@
+"""The processes that simulate the tomograms of a stream."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+import torch
+
+from kaggle_cryoet.picks import write_copick
+from kaggle_cryoet.simulation.network_denoising import draw_denoising
+from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
+from kaggle_cryoet.training.volumes import normalised_volume
+
+if TYPE_CHECKING:
+    from kaggle_cryoet.training.stream import Stream
+
+PICKS = "Picks"
+ORPHANED_SECONDS = 5.0
+"""How often a process asks whether it has been left alone."""
+
+
+def stay_back(threads: int) -> None:
+    """Leave the processors to the training, and Ctrl-C to the process that asks; end when that does."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    os.nice(10)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    numba.set_num_threads(min(threads, numba.get_num_threads()))
+
+
+def _end_with(parent: int) -> None:
+    """End this process once it has another parent."""
+    while os.getppid() == parent:
+        time.sleep(ORPHANED_SECONDS)
+    os._exit(1)
+
+
+def simulate_specimen(stream: "Stream", number: int) -> None:
+    """Simulate a specimen, unless it is there, and write its tomograms as they are drawn from."""
+    from kaggle_cryoet.simulation.dataset import simulate_tomograms
+
+    path, chosen = stream.path(number), stream.settings
+    if path.exists():
+        return
+    ranges = NUISANCE_RANGES[chosen.setting]
+    tomograms, picks, _ = simulate_tomograms(
+        stream.name(number),
+        seed=(stream.seed, number),
+        shape_zyx=chosen.shape_zyx,
+        nuisances=ranges.draw_of_set(stream.seed, number, difficulty=stream.difficulty(number)),
+        tomogram_types=tuple(stream.weight_of_type),
+        denoising=draw_denoising(chosen.denoiser, stream.seed, number),
+    )
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for tomogram_type, tomogram in tomograms.items():
+        volume = normalised_volume(tomogram.data, spectrum=stream.spectrum, share=stream.share(number))
+        np.save(unfinished / f"{tomogram_type}.npy", volume)
+    write_copick(unfinished / PICKS, picks, stream.name(number))
+    unfinished.rename(path)
