@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _CHUNK_ZYX = (256, 256, 256)
 _COMPRESSOR: dict[str, Any] = {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1, "blocksize": 0}
-_ANGSTROM_PER_UNIT = {
-    **dict.fromkeys((None, "angstrom", "ångström", "å", "a"), 1.0),
-    **dict.fromkeys(("nanometer", "nanometre", "nm"), 10.0),
-    **dict.fromkeys(("micrometer", "micrometre", "um", "µm", "μm"), 1e4),
+_NAMES_OF_UNITS = {
+    1.0: ("angstrom", "ångström", "å", "a"),
+    10.0: ("nanometer", "nanometre", "nm"),
+    1e4: ("micrometer", "micrometre", "um", "µm", "μm"),
 }
-"""By the lower case of a unit's name."""
+"""Names of units, in lower case, by their size in Å."""
 _BLOSC_HEADER = struct.Struct("<4B3I")  # versions, flags, item size; bytes unpacked, block, bytes packed
 
 
@@ -83,14 +83,20 @@ def _full_resolution(attributes: Mapping[str, Any], path: Path) -> tuple[str, tu
         scales = [transform["scale"] for transform in transforms if transform["type"] == "scale"]
         if names != ["z", "y", "x"] or any(len(scale) != 3 for scale in scales):
             raise InputError(f"{path}: axes are {names} with scales {scales}; expected z, y, x")
-        units = [axis.get("unit") for axis in axes]
-        unit = np.array([_ANGSTROM_PER_UNIT.get(name and name.lower(), math.nan) for name in units])
+        unit = np.array([_unit_angstrom(axis.get("unit")) for axis in axes])
         z, y, x = np.prod(np.array(scales, dtype=np.float64).reshape(-1, 3), axis=0) * unit
         return str(level["path"]), (float(z), float(y), float(x)) if scales else None
     except InputError:
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its `multiscales` metadata do not follow OME-Zarr: {error!r}") from error
+
+
+def _unit_angstrom(name: str | None) -> float:
+    """Size of a unit in Å, that of none being 1; NaN if it is not known."""
+    if name is None:
+        return 1.0
+    return next((size for size, names in _NAMES_OF_UNITS.items() if name.lower() in names), math.nan)
 
 
 def _check_chunk_files(array: "zarr.Array[Any]", path: Path) -> None:

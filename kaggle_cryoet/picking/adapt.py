@@ -134,7 +134,7 @@ def _padded(voxels: NDArray[np.floating]) -> NDArray[np.bool_]:
 
     Padding is a value that at least every other of its voxels shares with its whole block, as grey values hardly do.
     """
-    same = (voxels == voxels[0]).all(axis=0)
+    same: NDArray[np.bool_] = (voxels == voxels[0]).all(axis=0)
     padded = np.zeros_like(same)
     values, counts = np.unique(voxels[0][same], return_counts=True)
     for index in np.argsort(counts)[-MOST_PADDINGS:]:

@@ -19,7 +19,7 @@ class LeaveAtOnce(Callback):
     """
 
     def __init__(self) -> None:
-        self._leaving: Finalize[..., None] | None = None
+        self._leaving: Finalize[None] | None = None
 
     def setup(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
         """Be the first to be called at the end, of those that are by then."""
