@@ -98,9 +98,8 @@ class GrowingSubmission:
         self.path = partial if self._replaces else output
         self._partial = partial
         self.table: pandas.DataFrame
-        if (
-            self._replaces and not self.picks
-        ):  # whether it can be written; an interrupted one is left until there is more
+        if self._replaces and not self.picks:
+            # whether it can be written; what an interrupted prediction left stays until there is more
             empty = output.with_name(f".{output.name}.begun.partial")
             self.table = write_submission(empty, {})
             empty.unlink()
