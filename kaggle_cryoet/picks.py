@@ -120,7 +120,7 @@ def read_copick(picks_directory: str | Path) -> Picks:
     found: dict[str, tuple[Path, Picks]] = {}
     for file in sorted(Path(picks_directory).glob("*.json")):
         content = _read_copick_file(file)
-        name = str(content.get("pickable_object_name", file.stem))
+        name = str(content.get("pickable_object_name") or file.stem)
         if name not in PARTICLE_NAMES:
             logger.warning("%s: of %r, which is none of the particles that are known; it is left out", file, name)
         elif name in found:
