@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,19 +99,25 @@ def test_without_time_for_more_there_is_a_network_of_all_tomograms_with_the_thre
     assert any(not torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
 
 
+def interrupted_at(number: int, begun: list[str]) -> Callable[..., Path]:
+    """`train_unet`, but for the training of a number, which is interrupted; names of all that are begun are noted."""
+    genuine = side_by_side.train_unet
+
+    def train(data: tuple[str, ...], output: Path, **options: object) -> Path:
+        begun.append(output.name)
+        if len(begun) == number:
+            raise KeyboardInterrupt
+        return genuine(data, output, **options)  # type: ignore[arg-type]
+
+    return train
+
+
 def test_an_interrupted_fine_tuning_goes_on_and_ends_as_an_unbroken_one(
     labelled_runs: Path, tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unbroken = tune(labelled_runs, tmp_path / "unbroken", start, 600)
-    genuine, begun = side_by_side.train_unet, []
-
-    def interrupted(data: tuple[str, ...], output: Path, **options: object) -> Path:
-        begun.append(output.name)
-        if len(begun) == 3:
-            raise KeyboardInterrupt
-        return genuine(data, output, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(side_by_side, "train_unet", interrupted)
+    begun: list[str] = []
+    monkeypatch.setattr(side_by_side, "train_unet", interrupted_at(3, begun))
     with pytest.raises(KeyboardInterrupt):
         tune(labelled_runs, tmp_path / "tuned", start, 600)
     assert load_unet(tmp_path / "tuned" / "unet3d").thresholds == THRESHOLDS  # there already, should this be all
@@ -126,15 +133,8 @@ def test_an_interrupted_fine_tuning_goes_on_and_ends_as_an_unbroken_one(
 def test_what_an_interrupted_fine_tuning_has_finished_counts_without_time_for_more(
     labelled_runs: Path, tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine, begun = side_by_side.train_unet, []
-
-    def interrupted(data: tuple[str, ...], output: Path, **options: object) -> Path:
-        begun.append(output.name)
-        if len(begun) == 4:
-            raise KeyboardInterrupt
-        return genuine(data, output, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(side_by_side, "train_unet", interrupted)
+    begun: list[str] = []
+    monkeypatch.setattr(side_by_side, "train_unet", interrupted_at(4, begun))
     with pytest.raises(KeyboardInterrupt):
         tune(labelled_runs, tmp_path / "tuned", start, 600)
     result = tune(labelled_runs, tmp_path / "tuned", start, 0.001)

@@ -67,7 +67,7 @@ def train_side_by_side(
         if len(devices) == 1:
             for number, training in enumerate(trainings):
                 if number and time.monotonic() + expected_seconds > deadline and not _is_done(training):
-                    break
+                    continue
                 expected_seconds = max(expected_seconds, _train(training, device))
                 bar.update()
                 yield training
@@ -84,8 +84,8 @@ def train_side_by_side(
                 while waiting and idle:
                     late = time.monotonic() + expected_seconds > deadline
                     if len(waiting) < len(trainings) and late and not _is_done(waiting[0]):
-                        waiting.clear()
-                        break
+                        waiting.pop(0)
+                        continue
                     training, pool = waiting.pop(0), idle.pop()
                     running[pool.submit(_train, training, device)] = training, pool
                 yield from finished
