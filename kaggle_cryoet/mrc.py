@@ -38,8 +38,12 @@ def open_mrc(path: Path) -> StoredVolume:
 
     try:
         with path.open("rb") as file:
-            if file.read(2) == _GZIP:
-                raise InputError(f"{path}: is compressed; expected an MRC file as gunzip unpacks it")
+            is_compressed = file.read(2) == _GZIP
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    if is_compressed:
+        raise InputError(f"{path}: is compressed; expected an MRC file as gunzip unpacks it")
+    try:
         with warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always")
             with mrcfile.open(path, header_only=True, permissive=True) as mrc:  # old stamps are no fault of the volume

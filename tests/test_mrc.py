@@ -118,8 +118,9 @@ def test_old_stamps_are_read_with_a_warning(
 def test_a_compressed_file_is_said_to_be_one(tmp_path: Path, volume: Volume) -> None:
     path = save(tmp_path / "a.mrc", volume)
     path.write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(InputError, match=r"a\.mrc: is compressed; expected an MRC file as gunzip unpacks it"):
+    with pytest.raises(InputError, match=r"a\.mrc: is compressed; expected an MRC file as gunzip unpacks it") as told:
         read_tomogram(path)
+    assert str(told.value).startswith(f"{path}: is compressed")
 
 
 def test_a_header_without_a_grid_gives_no_voxel_size(
