@@ -48,6 +48,8 @@ class AdaptSettings:
     """Edge of a voxel in Å, in place of that in the file."""
     tilt_axis: str = "auto"
     """Of the tilt series, `y` or `x`; `auto`: by the missing wedge, as `facing_y` does."""
+    says_doubt: bool = True
+    """Whether it is said that grey values do not tell the tone, which many noisy ones do not."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -80,7 +82,7 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None) -> Tomogram
         tone = tone_of(tomogram.data)
         if tone == "bright":
             logger.warning("%s: its particles seem to be bright; its grey values are inverted", tomogram.name)
-        elif tone is None:
+        elif tone is None and settings.says_doubt:
             said = "its grey values do not tell whether particles are dark or bright; they are taken for dark"
             logger.warning("%s: %s (--particles bright says otherwise)", tomogram.name, said)
     if tone == "bright":

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.picking.adapt import read_adapted
+from kaggle_cryoet.picking.adapt import AdaptSettings, read_adapted
 from kaggle_cryoet.picking.equalise import SHARE, equalise, mean_spectrum
 from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picks import Picks, check_inside, read_copick
@@ -160,7 +160,7 @@ def load_labelled_volume(
     """
     if run.picks_directory is None:
         raise InputError(f"run {run.name} has no picks")
-    tomogram, exchanged = read_adapted(run)
+    tomogram, exchanged = read_adapted(run, AdaptSettings(says_doubt=False))
     if not tomogram.voxel_known:
         raise InputError(
             f"{run.tomogram_path}: has no voxel size that can be right, so that it is not known where its picks in "
