@@ -37,6 +37,17 @@ def test_the_average_of_models_has_the_mean_of_their_weights_and_thresholds(tmp_
     assert average.settings == SETTINGS
 
 
+def test_what_all_models_began_with_is_noted_once(tmp_path: Path) -> None:
+    starts = ({"seed": 0}, {"seed": 0}, {"seed": 9}, None)
+    for number, start in enumerate(starts):
+        model = load_unet(save(tmp_path / str(number), number))
+        save_unet(tmp_path / str(number), replace(model, provenance={"started_from": start}))
+    parts = load_unet(average_models([tmp_path / str(n) for n in range(4)], tmp_path / "mean")).provenance["average_of"]
+    assert [part["started_from"] for part in parts] == [{"seed": 0}, "the same model as the first", {"seed": 9}, None]
+    parts = load_unet(average_models([tmp_path / "3", tmp_path / "3"], tmp_path / "of none")).provenance["average_of"]
+    assert [part["started_from"] for part in parts] == [None, None]
+
+
 def test_models_of_different_networks_or_one_alone_have_no_average(tmp_path: Path) -> None:
     one = save(tmp_path / "one", 1)
     with pytest.raises(InputError, match="two models or more"):

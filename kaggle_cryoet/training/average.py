@@ -13,6 +13,8 @@ from kaggle_cryoet.models.store import load_unet, save_unet
 
 WARM_UP = 10
 """An average of few steps forgets faster: after n steps, its decay is at most (1 + n) / (10 + n)."""
+SAME_START = "the same model as the first"
+"""In the provenance of an average, of all models but the first."""
 
 
 class RunningAverage(WeightAveraging):
@@ -77,6 +79,10 @@ def average_models(models: Sequence[str | Path], output: str | Path) -> Path:
     first.network.load_state_dict(mean)
     thresholds = torch.tensor([model.thresholds for model in loaded], dtype=torch.float64).mean(dim=0)
     provenance = {"average_of": [dict(model.provenance) for model in loaded]}
+    began = first.provenance.get("started_from")
+    for part in provenance["average_of"][1:]:
+        if began is not None and part.get("started_from") == began:  # which holds all that came before
+            part["started_from"] = SAME_START
     decided = replace(first, thresholds=tuple(thresholds.tolist()), calibration=None)
     save_unet(output, replace(decided, provenance=provenance))
     return Path(output)
