@@ -1,11 +1,14 @@
 """Files that are there as a whole or not at all, and are written by one process at a time."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from kaggle_cryoet.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -45,17 +48,20 @@ def sole_writer(path: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path.with_name(f".{path.name}.lock")) if path.name and path.absolute().parent.is_dir() else None
+    if not path.name or not path.absolute().parent.is_dir():  # which a lock would make
+        yield
+        return
+    lock_path = path.with_name(f".{path.name}.lock")
+    lock = FileLock(lock_path)
     try:
-        if lock is not None:
-            lock.acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"{path}: is being written by another process; expected a file of its own for each") from None
-    except (OSError, NotImplementedError):
-        lock = None
+    except (OSError, NotImplementedError) as error:  # read-only, or a file system without locks
+        logger.info("%s: cannot be locked (%s)", path, error)
     try:
         yield
     finally:
-        if lock is not None:
-            Path(lock.lock_file).unlink(missing_ok=True)  # before others may have it
+        if lock.is_locked:
+            lock_path.unlink(missing_ok=True)  # before others may have it
             lock.release()

@@ -187,6 +187,23 @@ def test_a_training_that_was_interrupted_after_its_first_epoch_is_gone_on_with(
         torch.testing.assert_close(value, load_unet(unbroken.model).network.state_dict()[name])
 
 
+def trainings_named(directory: Path, *names: str) -> list[Training]:
+    """Trainings on nothing, each with a folder of its name."""
+    return [
+        Training(
+            name=name,
+            data=(),
+            output=directory / name,
+            length=TrainingLength(),
+            crops=CROPS,
+            preset="half",
+            start_from=None,
+            seed=0,
+        )
+        for name in names
+    ]
+
+
 def test_a_training_is_not_begun_that_would_not_end_in_time_but_the_first_always_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,17 +214,7 @@ def test_a_training_is_not_begun_that_would_not_end_in_time_but_the_first_always
         time.sleep(0.3)
 
     monkeypatch.setattr(side_by_side, "train_unet", slow)
-    first = Training(
-        name="first",
-        data=(),
-        output=tmp_path / "first",
-        length=TrainingLength(),
-        crops=CROPS,
-        preset="half",
-        start_from=None,
-        seed=0,
-    )
-    trainings = [first, *(replace(first, name=name, output=tmp_path / name) for name in ("second", "third"))]
+    trainings = trainings_named(tmp_path, "first", "second", "third")
     late = time.monotonic() - 1.0
     assert [t.name for t in train_side_by_side(trainings, [CPU], late, 0.0, progress=False)] == ["first"]
     soon = time.monotonic() + 0.8
@@ -228,25 +235,15 @@ def test_trainings_in_processes_take_turns_and_one_that_dies_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(side_by_side, "_train", ends_itself)
-    some = Training(
-        name="long",
-        data=(),
-        output=tmp_path / "long",
-        length=TrainingLength(),
-        crops=CROPS,
-        preset="half",
-        start_from=None,
-        seed=0,
-    )
     names = ("long", "a", "b")
     devices = [torch.device("cuda", 0), torch.device("cuda", 1)]
-    trainings = [replace(some, name=name, output=tmp_path / name) for name in names]
+    trainings = trainings_named(tmp_path, *names)
     done = [t.name for t in train_side_by_side(trainings, devices, time.monotonic() + 600, 1.0, progress=False)]
     assert sorted(done) == sorted(names)
     assert len({path.name[-1] for path in tmp_path.iterdir()}) == 2
     late = train_side_by_side(trainings, devices, time.monotonic() - 1, 1.0, progress=False)
     assert [t.name for t in late] == ["long"]
-    trainings = [replace(some, name=name, output=tmp_path / name) for name in ("a", "deadly", "b")]
+    trainings = trainings_named(tmp_path, "a", "deadly", "b")
     with pytest.raises(InputError, match=r"the process that trained 'deadly' was ended from outside"):
         list(train_side_by_side(trainings, devices, time.monotonic() + 600, 1.0, progress=False))
 

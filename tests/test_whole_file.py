@@ -1,10 +1,12 @@
 """Files that are there as a whole or not at all."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.whole_file import sole_writer, whole_file
@@ -47,6 +49,20 @@ def test_where_nothing_can_be_locked_nothing_is(path: str, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     with sole_writer(Path(path)):
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(30, "Read-only file system"), NotImplementedError("no flock")])
+def test_a_file_system_without_locks_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def refused(self: FileLock, timeout: float) -> None:
+        raise error
+
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    with caplog.at_level(logging.INFO), sole_writer(tmp_path / "submission.csv"):
+        (tmp_path / "submission.csv").touch()
+    assert "submission.csv: cannot be locked" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["submission.csv"]
 
 
 def write_half_and_fail(path: Path, error: Exception) -> None:
