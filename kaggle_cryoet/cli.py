@@ -5,20 +5,19 @@ import logging
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kaggle_cryoet import __version__
 from kaggle_cryoet.cli_look import look
 from kaggle_cryoet.cli_options import (
+    adapt_options,
     device_option,
     flips_option,
-    particles_option,
     pick_settings,
     strict_option,
-    tilt_axis_option,
     tomogram_type_option,
-    voxel_option,
 )
 from kaggle_cryoet.cli_report import confusion, curves, detections
 from kaggle_cryoet.cli_simulation import beads, calibrate, simulate
@@ -26,6 +25,9 @@ from kaggle_cryoet.cli_training import train
 from kaggle_cryoet.cli_yolo import slices
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.whole_file import whole_file
+
+if TYPE_CHECKING:
+    from kaggle_cryoet.picking.adapt import AdaptSettings
 
 EXIT_BAD_USE = 2
 EXIT_SOME_FAILED = 3
@@ -67,9 +69,7 @@ def cli() -> None:
 @click.option("--continue", "go_on", is_flag=True, help="Keep what an interrupted prediction has finished.")
 @click.option("--run", "runs", multiple=True, metavar="NAME", help="Only this run; may be repeated.")
 @tomogram_type_option
-@particles_option
-@voxel_option
-@tilt_axis_option
+@adapt_options
 @flips_option
 @strict_option
 def predict(
@@ -83,9 +83,7 @@ def predict(
     go_on: bool,
     runs: tuple[str, ...],
     tomogram_type: str,
-    particles: str,
-    voxel: float | None,
-    tilt_axis: str,
+    adapt: "AdaptSettings",
     flips: str,
     strict: bool,
 ) -> None:
@@ -103,7 +101,7 @@ def predict(
         device=device,
         weights=weights,
         report=report,
-        settings=pick_settings(flips, strict=strict, particles=particles, voxel=voxel, tilt_axis=tilt_axis),
+        settings=pick_settings(flips, adapt, strict=strict),
         time_limit_seconds=time_limit,
         go_on=go_on,
         run_names=runs,
@@ -126,9 +124,7 @@ def predict(
 @device_option
 @weights_option
 @tomogram_type_option
-@particles_option
-@voxel_option
-@tilt_axis_option
+@adapt_options
 @flips_option
 @strict_option
 def dry_run(
@@ -139,9 +135,7 @@ def dry_run(
     device: str,
     weights: Path | None,
     tomogram_type: str,
-    particles: str,
-    voxel: float | None,
-    tilt_axis: str,
+    adapt: "AdaptSettings",
     flips: str,
     strict: bool,
 ) -> None:
@@ -155,7 +149,7 @@ def dry_run(
         branch=branch,
         device=device,
         weights=weights,
-        settings=pick_settings(flips, strict=strict, particles=particles, voxel=voxel, tilt_axis=tilt_axis),
+        settings=pick_settings(flips, adapt, strict=strict),
         tomogram_type=tomogram_type,
         progress=True,
         command=_command_line(),

@@ -1,10 +1,13 @@
 """Options that several verbs of the command line share."""
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from kaggle_cryoet.picking.adapt import AdaptSettings
     from kaggle_cryoet.picking.settings import PickSettings
 
 device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -30,10 +33,10 @@ particles_option = click.option(
     show_default=True,
     help="Auto: on the side to which the grey values are skewed.",
 )
-voxel_option = click.option(
+_voxel_option = click.option(
     "--voxel", type=float, metavar="ANGSTROM", help="Edge of a voxel, in place of that in the files."
 )
-tilt_axis_option = click.option(
+_tilt_axis_option = click.option(
     "--tilt-axis",
     type=click.Choice(["auto", "y", "x"]),
     default="auto",
@@ -42,16 +45,25 @@ tilt_axis_option = click.option(
 )
 
 
-def pick_settings(
-    flips: str, *, strict: bool = False, particles: str = "auto", voxel: float | None = None, tilt_axis: str = "auto"
-) -> "PickSettings":
+def adapt_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb `--particles`, `--voxel` and `--tilt-axis`, which reach it as its one argument `adapt`."""
+
+    @functools.wraps(verb)
+    def with_adapt(*, particles: str, voxel: float | None, tilt_axis: str, **others: object) -> None:
+        from kaggle_cryoet.picking.adapt import AdaptSettings
+
+        verb(adapt=AdaptSettings(tone=particles, voxel_angstrom=voxel, tilt_axis=tilt_axis), **others)
+
+    return particles_option(_voxel_option(_tilt_axis_option(with_adapt)))
+
+
+def pick_settings(flips: str, adapt: "AdaptSettings", *, strict: bool = False) -> "PickSettings":
     """Settings of picking for values of the options above."""
-    from kaggle_cryoet.picking.adapt import AdaptSettings
     from kaggle_cryoet.picking.segment import SegmentSettings
     from kaggle_cryoet.picking.settings import PickSettings
 
     return PickSettings(
-        adapt=AdaptSettings(tone=particles, voxel_angstrom=voxel, tilt_axis=tilt_axis),
+        adapt=adapt,
         segment=SegmentSettings(flips=int(flips)),
         strict=strict,
     )

@@ -1,11 +1,15 @@
 """The verbs of the command line that train networks."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_cryoet.cli_options import device_option, flips_option, pick_settings
+from kaggle_cryoet.cli_options import adapt_options, device_option, flips_option, pick_settings
 from kaggle_cryoet.cli_yolo import train_yolo
+
+if TYPE_CHECKING:
+    from kaggle_cryoet.picking.adapt import AdaptSettings
 
 preset_option = click.option(
     "--preset", default="half", show_default=True, help="Network and way of training: half, paper or host."
@@ -37,6 +41,7 @@ train.add_command(train_yolo)
     show_default=True,
     help="Reconstruction; those given after the first are trained on beside it.",
 )
+@adapt_options
 @click.option("--memory-gb", type=float, default=8.0, show_default=True, help="Tomograms beyond this stay on disk.")
 @click.option("--hard-negatives", type=click.Path(path_type=Path), metavar="CSV", help="Submission for DATA_DIR...")
 @click.option("--stream", type=int, nargs=3, metavar="Z Y X", help="Simulate tomograms of this shape meanwhile.")
@@ -57,6 +62,7 @@ def train_unet(
     validation: tuple[Path, ...],
     fold: str | None,
     tomogram_types: tuple[str, ...],
+    adapt: "AdaptSettings",
     memory_gb: float,
     hard_negatives: Path | None,
     stream: tuple[int, int, int] | None,
@@ -80,6 +86,7 @@ def train_unet(
         length=TrainingLength(epochs=epochs, keep=keep),
         data=DataSettings(
             tomogram_types=tomogram_types,
+            adapt=adapt,
             memory_gb=memory_gb,
             fold=fold,
             hard_negatives=None if hard_negatives is None else str(hard_negatives),
@@ -135,6 +142,7 @@ def train_average(models: tuple[Path, ...], output: Path) -> None:
 @preset_option
 @click.option("--from", "start_from", type=click.Path(path_type=Path), help="Model folder whose weights to start with.")
 @click.option("--time-limit", type=float, required=True, metavar="SECONDS", help="Be done in this time.")
+@adapt_options
 @click.option("--seed", type=int, default=0, show_default=True)
 @device_option
 def train_finetune(
@@ -143,6 +151,7 @@ def train_finetune(
     preset: str,
     start_from: Path | None,
     time_limit: float,
+    adapt: "AdaptSettings",
     seed: int,
     device: str,
 ) -> None:
@@ -155,6 +164,7 @@ def train_finetune(
         time_limit_seconds=time_limit,
         start_from=start_from,
         preset=preset,
+        adapt=adapt,
         seed=seed,
         device=device,
     )
@@ -166,14 +176,17 @@ def train_finetune(
 @train.command("thresholds")
 @click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
 @click.option("--weights", type=click.Path(path_type=Path), required=True, help="Model folder to change.")
+@adapt_options
 @flips_option
 @device_option
-def train_thresholds(data_dirs: tuple[Path, ...], weights: Path, flips: str, device: str) -> None:
+def train_thresholds(
+    data_dirs: tuple[Path, ...], weights: Path, adapt: "AdaptSettings", flips: str, device: str
+) -> None:
     """Fit the thresholds and the calibration of a model anew, on the labelled runs in DATA_DIR..."""
     from kaggle_cryoet.training.left_out import how_left_out
     from kaggle_cryoet.training.refit import refit_thresholds
 
-    fit = refit_thresholds(weights, data_dirs, settings=pick_settings(flips), device=device, progress=True)
+    fit = refit_thresholds(weights, data_dirs, settings=pick_settings(flips, adapt), device=device, progress=True)
     click.echo(f"by thresholds, on the tomograms fitted on:\n{fit.score.format_table()}")
     click.echo(f"{how_left_out(fit.runs)}:\n{fit.left_out_score.format_table()}\nmodel: {weights}")
 
@@ -182,14 +195,17 @@ def train_thresholds(data_dirs: tuple[Path, ...], weights: Path, flips: str, dev
 @click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
 @click.option("--weights", type=click.Path(path_type=Path), required=True, help="Folder with unet3d and yolo11.")
 @click.option("--output", type=click.Path(path_type=Path), help="Model folder; hybrid in --weights if not given.")
+@adapt_options
 @flips_option
 @device_option
-def train_hybrid(data_dirs: tuple[Path, ...], weights: Path, output: Path | None, flips: str, device: str) -> None:
+def train_hybrid(
+    data_dirs: tuple[Path, ...], weights: Path, output: Path | None, adapt: "AdaptSettings", flips: str, device: str
+) -> None:
     """Fit the hybrid of both networks, on labelled runs in DATA_DIR... that neither was trained on."""
     from kaggle_cryoet.training.hybrid import fit_hybrid_folder
     from kaggle_cryoet.training.left_out import how_left_out
 
-    settings = pick_settings(flips)
+    settings = pick_settings(flips, adapt)
     fit = fit_hybrid_folder(data_dirs, weights, output, settings=settings, device=device, progress=True)
     for name, score in fit.scores.items():
         click.echo(f"{name}, {how_left_out(len(fit.model.provenance['runs']))}:\n{score.format_table()}")

@@ -2,10 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_cryoet.cli_options import device_option
+from kaggle_cryoet.cli_options import adapt_options, device_option
+
+if TYPE_CHECKING:
+    from kaggle_cryoet.picking.adapt import AdaptSettings
 
 validation_option = click.option(
     "--validation", multiple=True, type=click.Path(path_type=Path), help="Labelled runs to look at only."
@@ -28,6 +32,7 @@ data_argument = click.argument(
     metavar="NAME[@SHARE]",
     help="Reconstruction; may be repeated, those after the first with the share of the runs to take it of.",
 )
+@adapt_options
 @click.option("--equalise", is_flag=True, help="Bring tomograms to one spectrum first, as `predict` shows them.")
 @click.option("--every", type=int, default=4, show_default=True, help="Take every n-th slice.")
 @click.option("--neighbour", type=int, default=2, show_default=True, metavar="VOXELS", help="0: one slice, thrice.")
@@ -41,6 +46,7 @@ def slices(
     output: Path,
     validation: tuple[Path, ...],
     tomogram_types: tuple[str, ...],
+    adapt: "AdaptSettings",
     equalise: bool,
     every: int,
     neighbour: int,
@@ -55,6 +61,7 @@ def slices(
     settings = SliceSettings(
         image=YoloSettings(neighbour_voxels=neighbour),
         tomogram_types=tomogram_types,
+        adapt=adapt,
         equalise=equalise,
         every=every,
         plain_share=plain_share,
@@ -75,6 +82,7 @@ def slices(
 @validation_option
 @click.option("--epochs", type=int, help="Portions of training; those of the preset if not given.")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Fit the epochs into this time.")
+@adapt_options
 @click.option("--seed", type=int, help="That of the preset if not given.")
 @device_option
 def train_yolo(
@@ -87,6 +95,7 @@ def train_yolo(
     validation: tuple[Path, ...],
     epochs: int | None,
     time_limit: float | None,
+    adapt: "AdaptSettings",
     seed: int | None,
     device: str,
 ) -> None:
@@ -105,6 +114,7 @@ def train_yolo(
         resume=resume,
         epochs=epochs,
         time_limit_seconds=time_limit,
+        adapt=adapt,
         seed=seed,
         device=device,
     )

@@ -48,8 +48,6 @@ class AdaptSettings:
     """Edge of a voxel in Å, in place of that in the file."""
     tilt_axis: str = "auto"
     """Of the tilt series, `y` or `x`; `auto`: by the missing wedge, as `facing_y` does."""
-    says_doubt: bool = True
-    """Whether it is said that grey values do not tell the tone, which many noisy ones do not."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -62,11 +60,12 @@ class AdaptSettings:
             raise InputError(f"expected a voxel size of {expected}, got {self.voxel_angstrom} Å")
 
 
-def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None) -> Tomogram:
+def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_doubt: bool = True) -> Tomogram:
     """A tomogram with dark particles and voxels of `CZII_VOXEL_ANGSTROM`; itself if it is like that.
 
     Positions in Å stay what they are, unless the voxel size cannot be right: then voxels are taken for those of the
-    competition, as where the file has no size at all, with a warning. Axes that seem to be out of order are left.
+    competition, as where the file has no size at all, with a warning. Axes that seem to be out of order are left. That
+    grey values do not tell the tone, as those of many noisy tomograms, is said if `says_doubt`.
     """
     settings = settings or AdaptSettings()
     depth, height, width = tomogram.data.shape
@@ -82,7 +81,7 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None) -> Tomogram
         tone = tone_of(tomogram.data)
         if tone == "bright":
             logger.warning("%s: its particles seem to be bright; its grey values are inverted", tomogram.name)
-        elif tone is None and settings.says_doubt:
+        elif tone is None and says_doubt:
             said = "its grey values do not tell whether particles are dark or bright; they are taken for dark"
             logger.warning("%s: %s (--particles bright says otherwise)", tomogram.name, said)
     if tone == "bright":
@@ -103,10 +102,12 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None) -> Tomogram
     return replace(tomogram, data=resample(tomogram.data, factor), voxel_angstrom=CZII_VOXEL_ANGSTROM)
 
 
-def read_adapted(run: RunLocation, settings: AdaptSettings | None = None) -> tuple[Tomogram, bool]:
+def read_adapted(
+    run: RunLocation, settings: AdaptSettings | None = None, *, says_doubt: bool = True
+) -> tuple[Tomogram, bool]:
     """The tomogram of a run, adapted, as if tilted about y, and whether y and x had to be exchanged for that."""
     settings = settings or AdaptSettings()
-    return facing_y(adapt(read_tomogram(run), settings), settings.tilt_axis)
+    return facing_y(adapt(read_tomogram(run), settings, says_doubt=says_doubt), settings.tilt_axis)
 
 
 def tone_of(volume: NDArray[np.floating]) -> str | None:

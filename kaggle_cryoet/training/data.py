@@ -1,10 +1,11 @@
 """What is trained on and what is looked at: the runs are divided first, then read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.training.hard_negatives import with_hard_places
 from kaggle_cryoet.training.stream import StreamSettings
 from kaggle_cryoet.training.volumes import (
@@ -23,6 +24,8 @@ class DataSettings:
 
     tomogram_types: tuple[str, ...] = ("denoised",)
     """Reconstructions; those after the first, as `wbp@0.3`, are trained on beside it, by their share."""
+    adapt: AdaptSettings = field(default_factory=AdaptSettings)
+    """What is known better than tomograms say."""
     memory_gb: float = 8.0
     """Tomograms to train on beyond this stay in files, and only what is drawn of them is read."""
     fold: str | None = None
@@ -88,6 +91,7 @@ def load_split(
     """
     training = load_volumes(
         sources,
+        adapt=settings.adapt,
         spectrum=spectrum,
         least_equalised=settings.least_equalised,
         memory_gb=settings.memory_gb,
@@ -98,7 +102,10 @@ def load_split(
     in_files = settings.memory_gb == 0
     return training, [
         load_labelled_volume(
-            source.run, spectrum=spectrum, map_to=folder / f"held-out-{number}.npy" if in_files else None
+            source.run,
+            adapt=settings.adapt,
+            spectrum=spectrum,
+            map_to=folder / f"held-out-{number}.npy" if in_files else None,
         )
         for number, source in enumerate(held_out)
     ]

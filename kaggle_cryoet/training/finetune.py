@@ -23,6 +23,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.models.folder import weights_digest
 from kaggle_cryoet.models.store import UNetModel, load_unet, save_unet
+from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
 from kaggle_cryoet.picking.choose import expected_counts
@@ -99,6 +100,7 @@ def fine_tune(
     start_from: str | Path | None = None,
     preset: str = "half",
     crops: CropSettings | None = None,
+    adapt: AdaptSettings | None = None,
     settings: FineTuneSettings | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -119,8 +121,8 @@ def fine_tune(
         Trainings are planned to fit into this, and none is begun that would not.
     start_from
         Model folder whose weights to start with.
-    preset, crops, settings
-        Network, crops, and how the time is divided.
+    preset, crops, adapt, settings
+        Network, crops, what is known better than tomograms say, and how the time is divided.
     seed
         Of weights, crops and augmentation.
     device
@@ -136,7 +138,8 @@ def fine_tune(
     """
     began = time.monotonic()
     check_time_limit(time_limit_seconds)
-    output, crops, settings = Path(output), crops or CropSettings(), settings or FineTuneSettings()
+    output, settings = Path(output), settings or FineTuneSettings()
+    crops, adapt = crops or CropSettings(), adapt or AdaptSettings()
     runs = find_labelled_runs([Path(directory) for directory in data_directories])
     if len(runs) < 2:
         raise InputError(f"expected two labelled runs or more, got {', '.join(run.name for run in runs)}")
@@ -159,15 +162,16 @@ def fine_tune(
         "start": None if start_from is None else weights_digest(Path(start_from)),
         "preset": preset,
         "crops": asdict(crops),
+        "adapt": asdict(adapt),
         "settings": asdict(settings),
         "seed": seed,
     }
     plan = _read_plan(work / PLAN_FILE, request)
     if plan is None:
         spectrum = start.settings.spectrum if how.equalise and start is not None else ()
-        plan = _make_plan(runs, spectrum, time_limit_seconds, devices, preset, crops, settings)
+        plan = _make_plan(runs, adapt, spectrum, time_limit_seconds, devices, preset, crops, settings)
         _write_json(work / PLAN_FILE, {"plan": asdict(plan), "request": request})
-    trainings = _trainings(runs, plan, work, preset, start_from, crops, settings, seed)
+    trainings = _trainings(runs, plan, work, preset, start_from, crops, adapt, settings, seed)
     by_name = {run.name: run for run in runs}
     candidates: dict[str, Picks] = {}
     truth: dict[str, Picks] = {}
@@ -179,7 +183,7 @@ def fine_tune(
             _publish(training.output / UNET_FOLDER, output / UNET_FOLDER, like=start)
             continue
         model = load_unet(training.output / UNET_FOLDER)
-        shown = load_labelled_volume(by_name[training.name], spectrum=model.settings.spectrum)
+        shown = load_labelled_volume(by_name[training.name], adapt=adapt, spectrum=model.settings.spectrum)
         candidates |= predict_candidates(model.network, [shown], how.validation, devices[0], how.localise)
         truth[training.name] = shown.picks
         expected[training.name] = expected_counts(shown.volume.shape, shown.voxel_angstrom)
@@ -207,6 +211,7 @@ def _trainings(
     preset: str,
     start_from: str | Path | None,
     crops: CropSettings,
+    adapt: AdaptSettings,
     settings: FineTuneSettings,
     seed: int,
 ) -> list[Training]:
@@ -228,6 +233,7 @@ def _trainings(
             crops=crops,
             preset=preset,
             start_from=None if start_from is None else Path(start_from),
+            adapt=adapt,
             seed=seed,
         )
         for left_out in (None, *runs[: plan.folds])
@@ -236,6 +242,7 @@ def _trainings(
 
 def _make_plan(
     runs: Sequence[RunLocation],
+    adapt: AdaptSettings,
     spectrum: Sequence[float],
     time_limit_seconds: float,
     devices: Sequence[torch.device],
@@ -245,7 +252,7 @@ def _make_plan(
 ) -> Plan:
     """As many tomograms left out as the time allows, each training as long as the time allows then."""
     began = time.monotonic()
-    volumes = [load_labelled_volume(run, spectrum=spectrum) for run in runs]
+    volumes = [load_labelled_volume(run, adapt=adapt, spectrum=spectrum) for run in runs]
     reading = time.monotonic() - began
     step = seconds_per_step(
         volumes,

@@ -140,7 +140,7 @@ def collect_examples(
     expected: dict[str, NDArray[np.float64]] = {}
     runs = find_labelled_runs([Path(directory) for directory in data_directories])
     for run in tqdm(runs, desc=f"picking on {where}", unit="tomogram", disable=not progress):
-        labelled = load_labelled_volume(run)
+        labelled = load_labelled_volume(run, adapt=settings.adapt)
         voxel, volume = labelled.voxel_angstrom, labelled.volume.astype(np.float32)
         shown = show(volume, unet.spectra | yolo.spectra)
         grid, boxes = unet.look(shown, settings, where), yolo.look(shown, settings, where)

@@ -63,7 +63,7 @@ def refit_thresholds(
     data_directories
         Folders with labelled runs, best such as the model was not trained on.
     settings
-        How the network is applied; thresholds suit only predictions that apply it alike.
+        How tomograms are read and the network is applied; thresholds suit only predictions that apply it alike.
     device
         `auto`, `cpu` or `cuda`.
     progress
@@ -84,7 +84,7 @@ def refit_thresholds(
     expected: dict[str, NDArray[np.float64]] = {}
     runs = find_labelled_runs([Path(directory) for directory in data_directories])
     for run in tqdm(runs, desc="candidates", unit="tomogram", disable=not progress):
-        volume = load_labelled_volume(run)
+        volume = load_labelled_volume(run, adapt=settings.adapt)
         candidates[run.name] = propose(volume.volume.astype("float32"), volume.voxel_angstrom)
         truth[run.name] = volume.picks
         expected[run.name] = expected_counts(volume.volume.shape, volume.voxel_angstrom)

@@ -12,8 +12,11 @@ from kaggle_cryoet.training.crops import CropDataset, CropSettings, EpochSampler
 from kaggle_cryoet.training.loaders import loader_processes
 from kaggle_cryoet.training.losses import Loss
 from kaggle_cryoet.training.presets import network_settings, training_preset
+from kaggle_cryoet.training.trainer import training_precision
 from kaggle_cryoet.training.volumes import LabelledVolume
 
+AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""What is computed in where the trainer says so."""
 WARM_UP_STEPS = 2
 TIMED_STEPS = 6
 
@@ -45,7 +48,7 @@ def seconds_per_step(
     loss = Loss(settings.loss, settings.targets, volumes[0].voxel_angstrom, stride).to(device)
     optimiser = torch.optim.AdamW(network.parameters())
     generator = torch.Generator(device).manual_seed(0)
-    half = torch.float16 if device.type == "cuda" else torch.bfloat16
+    dtype = AUTOCAST[training_precision([device], network, crops.shape_zyx[0])]
     loader = iter(DataLoader(dataset, batch_size, sampler=EpochSampler(len(dataset))))
     began, drawing, timed = time.monotonic(), 0.0, 0
     for step in range(steps):
@@ -54,7 +57,7 @@ def seconds_per_step(
         asked = time.monotonic()
         crop, target = next(loader)
         drawing += time.monotonic() - asked
-        with torch.autocast(device.type, dtype=half):
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             logits = network(augment(crop.to(device), settings.augmentation, generator))
         torch.autograd.backward(loss(logits, target.to(device)))
         optimiser.step()

@@ -15,8 +15,10 @@ import torch
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_unet
+from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.training.crops import CropSettings
+from kaggle_cryoet.training.data import DataSettings
 from kaggle_cryoet.training.unet import TrainingLength, train_unet
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Training:
     crops: CropSettings
     preset: str
     start_from: Path | None
+    adapt: AdaptSettings
     seed: int
 
 
@@ -135,6 +138,7 @@ def _train(training: Training, device: str) -> float:
         resume=(training.output / "checkpoints" / "last.ckpt").is_file(),
         length=training.length,
         crops=training.crops,
+        data=DataSettings(adapt=training.adapt),
         seed=training.seed,
         device=device,
         progress=False,

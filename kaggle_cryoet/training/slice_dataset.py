@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.yolo11 import YoloSettings
+from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.equalise import equalise
 from kaggle_cryoet.picking.slices import slice_image, to_levels
 from kaggle_cryoet.picks import read_copick
@@ -47,6 +48,8 @@ class SliceSettings:
     tomogram_types: tuple[str, ...] = ("denoised",)
     """Reconstructions to train on. The first is taken of every run; of one that follows, such as `wbp@0.25`, that share
     of the runs that have it, spread evenly. Slices of the others are in folders named `<run>.<type>`."""
+    adapt: AdaptSettings = field(default_factory=AdaptSettings)
+    """What is known better than tomograms say."""
     equalise: bool = False
     """Whether tomograms are brought towards their mean spectrum first, as prediction shows them to a network. Slices
     that are written plain are of tomograms as they are, since a single image cannot be."""
@@ -103,10 +106,12 @@ def write_slices(
         with whole_file(output / REQUEST_FILE) as partial:
             partial.write_text(json.dumps(request, indent=1) + "\n", encoding="utf8")
         trained_on = [run for run, part in runs if part == PARTS[0]]
-        spectrum = spectrum_of(load_labelled_volume(run) for run in evenly(trained_on, MOST_FOR_SPECTRUM))
+        some = evenly(trained_on, MOST_FOR_SPECTRUM)
+        spectrum = spectrum_of(load_labelled_volume(run, adapt=settings.adapt) for run in some)
         for run, part in tqdm(runs, desc="slices", unit="tomogram", disable=not progress):
             if not (output / IMAGES / part / run.name).is_dir():
-                _write_run(output, load_labelled_volume(run), part, settings, spectrum if settings.equalise else ())
+                volume = load_labelled_volume(run, adapt=settings.adapt)
+                _write_run(output, volume, part, settings, spectrum if settings.equalise else ())
         return write_data_yaml(output, replace(settings.image, spectrum=spectrum))
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error})") from error

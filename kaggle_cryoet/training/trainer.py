@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from kaggle_cryoet.errors import InputError
@@ -21,8 +22,13 @@ from kaggle_cryoet.training.crops import EpochSampler
 
 logger = logging.getLogger(__name__)
 
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
 BFLOAT16_SINCE = (8, 0)
 """Compute capability of the first GPUs that have it."""
+UNWRITTEN_DEPTH = 2
+"""On a CPU the gradient of a bfloat16 3x3x3 convolution over so many sections is whatever lay in memory (oneDNN 3.12,
+torch 2.14.1); over fewer or more it is right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +105,7 @@ def devices_that_share(devices: Sequence[torch.device], batch_size: int) -> list
 def make_trainer(
     length: TrainingLength,
     devices: Sequence[torch.device],
+    precision: Precision,
     callbacks: Sequence[Callback],
     logger: CSVLogger,
     *,
@@ -111,7 +118,7 @@ def make_trainer(
         devices=[device.index for device in devices] if on_cuda else len(devices),
         strategy=DDPStrategy(start_method="spawn") if len(devices) > 1 else "auto",
         use_distributed_sampler=False,
-        precision="16-mixed" if on_cuda and not _all_have_bfloat16(devices) else "bf16-mixed",
+        precision=precision,
         benchmark=on_cuda,
         max_epochs=length.epochs,
         check_val_every_n_epoch=length.validate_every,
@@ -124,6 +131,17 @@ def make_trainer(
         enable_model_summary=False,
         log_every_n_steps=1,
     )
+
+
+def training_precision(devices: Sequence[torch.device], network: nn.Module, crop_depth: int) -> Precision:
+    """How to compute, in lightning's words: half precision where gradients are right in it.
+
+    The network's coarsest level has `crop_depth / multiple` sections, those above it twice as many each.
+    """
+    if devices[0].type == "cuda":
+        return "bf16-mixed" if _all_have_bfloat16(devices) else "16-mixed"
+    multiple: int = network.multiple  # type: ignore[assignment]
+    return "32-true" if crop_depth <= UNWRITTEN_DEPTH * multiple else "bf16-mixed"
 
 
 def _all_have_bfloat16(devices: Sequence[torch.device]) -> bool:

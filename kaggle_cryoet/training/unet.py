@@ -19,6 +19,7 @@ import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import UNetModel, load_unet
 from kaggle_cryoet.models.unet3d import UNetSettings, build_unet
+from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.candidates import LocaliseSettings
 from kaggle_cryoet.picking.devices import choose_devices
@@ -49,6 +50,7 @@ from kaggle_cryoet.training.trainer import (
     devices_that_share,
     make_trainer,
     quiet,
+    training_precision,
 )
 from kaggle_cryoet.training.unchanged import check_unchanged, picks_digest
 from kaggle_cryoet.training.volumes import MOST_FOR_SPECTRUM, Source, evenly, load_labelled_volume, spectrum_of
@@ -155,7 +157,7 @@ def train_unet(
         sources, held_out = split_sources(data_directories, validation_directories, data, hold_out=hold_out)
         known = load_unet(output / UNET_FOLDER) if resume else start
         if settings.equalise:
-            built_from = replace(built_from, spectrum=_spectrum(known, sources))
+            built_from = replace(built_from, spectrum=_spectrum(known, sources, data.adapt))
         training, validation = load_split(sources, held_out, data, spectrum=built_from.spectrum, folder=mapped)
         module = UNetModule(
             network,
@@ -226,7 +228,12 @@ def train_unet(
             with quiet():
                 scheduled = replace(length, epochs=steps * length.batch_size // length.crops_per_epoch)
                 trainer = make_trainer(
-                    scheduled, devices, callbacks, csv_logger(output, epochs_done), progress=progress
+                    scheduled,
+                    devices,
+                    training_precision(devices, network, crops.shape_zyx[0]),
+                    callbacks,
+                    csv_logger(output, epochs_done),
+                    progress=progress,
                 )
                 trainer.fit(
                     module,
@@ -268,11 +275,11 @@ def _began_with(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {part: fixed(provenance.get(part, {})) for part in ("length", "crops", "data", "training")}
 
 
-def _spectrum(known: UNetModel | None, sources: Sequence[Source]) -> tuple[float, ...]:
+def _spectrum(known: UNetModel | None, sources: Sequence[Source], adapt: AdaptSettings) -> tuple[float, ...]:
     """The spectrum that a model knows, or the mean of tomograms."""
     if known is not None and known.settings.spectrum:
         return known.settings.spectrum
-    return spectrum_of(load_labelled_volume(source.run) for source in evenly(sources, MOST_FOR_SPECTRUM))
+    return spectrum_of(load_labelled_volume(source.run, adapt=adapt) for source in evenly(sources, MOST_FOR_SPECTRUM))
 
 
 def check_start(start: UNetModel, preset: str, built_from: UNetSettings) -> None:

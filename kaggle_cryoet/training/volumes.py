@@ -144,6 +144,7 @@ def split_weight(text: str) -> tuple[str, float]:
 def load_labelled_volume(
     run: RunLocation,
     *,
+    adapt: AdaptSettings | None = None,
     spectrum: Sequence[float] = (),
     share: float = SHARE,
     weight: float = 1.0,
@@ -160,11 +161,11 @@ def load_labelled_volume(
     """
     if run.picks_directory is None:
         raise InputError(f"run {run.name} has no picks")
-    tomogram, exchanged = read_adapted(run, AdaptSettings(says_doubt=False))
+    tomogram, exchanged = read_adapted(run, adapt, says_doubt=False)
     if not tomogram.voxel_known:
         raise InputError(
             f"{run.tomogram_path}: has no voxel size that can be right, so that it is not known where its picks in "
-            "ångström are; expected one in the file"
+            "ångström are; expected one in the file, or --voxel"
         )
     picks = read_copick(run.picks_directory)
     if exchanged:
@@ -216,6 +217,7 @@ def equalised_share(number: int, least: float) -> float:
 def load_volumes(
     sources: Sequence[Source],
     *,
+    adapt: AdaptSettings | None = None,
     spectrum: Sequence[float] = (),
     least_equalised: float = 1.0,
     memory_gb: float,
@@ -238,7 +240,9 @@ def load_volumes(
         full = kept >= memory_gb * 1e9
         path = folder / f"{number}.npy" if full else None
         share = equalised_share(number, least_equalised)
-        volume = load_labelled_volume(source.run, spectrum=spectrum, share=share, weight=source.weight, map_to=path)
+        volume = load_labelled_volume(
+            source.run, adapt=adapt, spectrum=spectrum, share=share, weight=source.weight, map_to=path
+        )
         volumes.append(volume)
         kept += 0 if full else volume.volume.nbytes
     return volumes

@@ -8,6 +8,7 @@ from time import monotonic
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_yolo
+from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.branches import YOLO_FOLDER
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.source import source_commit
@@ -40,6 +41,7 @@ def train_yolo(
     epochs: int | None = None,
     time_limit_seconds: float | None = None,
     slices: SliceSettings | None = None,
+    adapt: AdaptSettings | None = None,
     seed: int | None = None,
     device: str = "auto",
     progress: bool = True,
@@ -74,6 +76,8 @@ def train_yolo(
         Fit as many epochs as possible into this time; each call counts anew.
     slices
         Which slices of the runs are taken.
+    adapt
+        What is known better than the tomograms of the runs say, where `slices` is not given.
     seed
         Of weights, images and augmentation; by default that of the preset.
     device
@@ -101,7 +105,7 @@ def train_yolo(
     where = choose_devices(device)[0]
     start = resumed_start(output / LAST_FOLDER / YOLO_FOLDER) if resume else starting_weights(start_from, size)
     folder = _slice_folder(
-        data_directories, validation_directories, output, recipe, slices, resume=resume, progress=progress
+        data_directories, validation_directories, output, recipe, slices, adapt, resume=resume, progress=progress
     )
     spectrum = folder.image.spectrum if recipe.equalise else ()
     settings = replace(folder.image, size=start.size, spectrum=spectrum)
@@ -170,6 +174,7 @@ def _slice_folder(
     output: Path,
     recipe: YoloRecipe,
     slices: SliceSettings | None,
+    adapt: AdaptSettings | None,
     *,
     resume: bool,
     progress: bool,
@@ -177,7 +182,7 @@ def _slice_folder(
     """The folder of slices that is given, or one that is, or was, made from the runs that are given."""
     given = [Path(directory) for directory in data if (Path(directory) / DATA_FILE).is_file()]
     if not given:
-        slices = slices or SliceSettings(tile_pixels=recipe.tile_pixels)
+        slices = slices or SliceSettings(tile_pixels=recipe.tile_pixels, adapt=adapt or AdaptSettings())
         folder = output / SLICES_FOLDER
         if resume:
             check_slices(data, folder, validation_directories=validation, settings=slices)
@@ -188,6 +193,8 @@ def _slice_folder(
         raise InputError(
             f"{given[0]}: is a folder of slices, which holds its validation too; expected nothing beside it"
         )
+    if adapt not in (None, AdaptSettings()):
+        raise InputError(f"{given[0]}: is a folder of slices; how tomograms are read, `slices` had to be told")
     return read_slice_folder(given[0])
 
 
