@@ -1,6 +1,5 @@
 """The command line: each verb calls the function of the same name that a user would import."""
 
-import json
 import logging
 import shlex
 import sys
@@ -24,7 +23,7 @@ from kaggle_cryoet.cli_simulation import beads, calibrate, simulate
 from kaggle_cryoet.cli_training import train
 from kaggle_cryoet.cli_yolo import slices
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.whole_file import whole_file
+from kaggle_cryoet.whole_file import write_json
 
 if TYPE_CHECKING:
     from kaggle_cryoet.picking.adapt import AdaptSettings
@@ -169,8 +168,7 @@ def evaluate(submission: Path, truth: Path, json_path: Path | None) -> None:
 
     score = jobs.evaluate(submission, truth)
     if json_path is not None:
-        with whole_file(json_path) as partial:
-            partial.write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
+        write_json(json_path, score.to_json_dict())
     click.echo(score.format_table())
 
 

@@ -57,8 +57,9 @@ class GrowingSubmission:
 
     It grows under its own name if there is none yet, else as `output` + `.partial`, which takes the earlier one's place
     at the end. `output` + `.state.json` names the finished runs, those without picks as well, with the scores that the
-    csv has no room for; it is there only as long as runs are missing. What an interrupted prediction left is kept until
-    the first tomogram is added, so that to go on with wrong settings by mistake loses nothing.
+    csv has no room for; it is there as long as runs are missing, and stays where one goes on, so that to do so again
+    is to do nothing. What an interrupted prediction left is kept until the first tomogram is added, so that to go on
+    with wrong settings by mistake loses nothing.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ class GrowingSubmission:
     Raises
     ------
     InputError
-        If the csv cannot be written, or a folder bears its name.
+        If the csv cannot be written, a folder bears its name, or what is to be gone on with is of other runs alone.
     """
 
     def __init__(self, output: Path, *, runs: Mapping[str, str], key: str, go_on: bool) -> None:
@@ -85,6 +86,7 @@ class GrowingSubmission:
         self.state_path = output.with_name(output.name + ".state.json")
         self.runs = dict(runs)
         self.key = key
+        self.go_on = go_on
         self.picks: dict[str, Picks] = {}
         self.seconds: dict[str, float] = {}
         partial = output.with_name(output.name + ".partial")
@@ -92,6 +94,11 @@ class GrowingSubmission:
             for half_written in output.parent.glob(f".{output.name}.*.partial"):
                 half_written.unlink(missing_ok=True)
         interrupted = self._read_state() if go_on else {}
+        if interrupted and not interrupted.keys() & self.runs.keys():
+            raise InputError(
+                f"{output}: holds {len(interrupted)} finished tomograms, as {min(interrupted)}, of which none is asked "
+                "for now; expected a csv of its own for these"
+            )
         self._take_over(partial if partial.exists() else output, interrupted)
         is_interrupted_one = bool(self.picks) and self.picks.keys() == interrupted.keys() and not partial.exists()
         self._replaces = output.exists() and not is_interrupted_one
@@ -120,7 +127,7 @@ class GrowingSubmission:
         self._write_state()
 
     def finish(self) -> None:
-        """Take the place of an earlier csv, unless no run was picked; remove the note if none is missing.
+        """Take the place of an earlier csv, unless no run was picked; remove the note if it has served its turn.
 
         Raises
         ------
@@ -138,7 +145,7 @@ class GrowingSubmission:
             logger.warning("no tomogram could be picked; %s is left as it was", self.output)
         if self.picks:
             self._partial.unlink(missing_ok=True)
-        if self.runs.keys() <= self.picks.keys():
+        if self.runs.keys() <= self.picks.keys() and not self.go_on:
             self.state_path.unlink(missing_ok=True)
 
     def _write(self, picks: Mapping[str, Picks]) -> None:

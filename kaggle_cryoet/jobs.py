@@ -234,13 +234,11 @@ def dry_run(
     InputError
         If a run has no picks, or every run failed.
     """
-    import json
-
     from kaggle_cryoet import metric
     from kaggle_cryoet.picking.settings import PickSettings
     from kaggle_cryoet.picks import read_copick
     from kaggle_cryoet.report.page import ReportWriter
-    from kaggle_cryoet.whole_file import whole_file
+    from kaggle_cryoet.whole_file import write_json
 
     output = Path(output)
     runs = _choose_runs(train_dir, run_names, tomogram_type)
@@ -269,8 +267,7 @@ def dry_run(
     if prediction.failed:
         logger.warning("what is in tomograms that could not be picked counts as missed: %d", len(prediction.failed))
     score = metric.evaluate(prediction.picks, truth)
-    with whole_file(output / "score.json") as partial:
-        partial.write_text(json.dumps(score.to_json_dict(), indent=1) + "\n", encoding="utf8")
+    write_json(output / "score.json", score.to_json_dict())
     page = _write_report(
         writer,
         runs,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM, index_to_angstrom
-from kaggle_cryoet.picking.adapt import COARSEST_ANGSTROM, FINEST_ANGSTROM, TONES, AdaptSettings, adapt, tone_of
+from kaggle_cryoet.picking.adapt import COARSEST_ANGSTROM, FINEST_ANGSTROM, TONES, AdaptSettings, adapt
 from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, YOLO_FOLDER, find_models
 
 if TYPE_CHECKING:
@@ -111,8 +111,6 @@ def detect_in_image(
 
     model = load_yolo(find_models("yolo", SHIPPED_WEIGHTS if weights is None else Path(weights))[YOLO_FOLDER])
     slab = Tomogram(data=image[None], voxel_angstrom=settings.voxel_angstrom, name="image")  # (1, y, x)
-    if settings.tone == "auto" and tone_of(slab.data) is None:
-        logger.warning("the grey values do not tell whether particles are dark or bright; dark is assumed")
     slab = adapt(slab, AdaptSettings(tone=settings.tone))
     how = DetectSettings(least_confidence=settings.least_confidence)
     detections = detect(model.network, normalise(slab.data), how, model.settings, torch.device("cpu"))

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 _CHUNK_ZYX = (256, 256, 256)
 _COMPRESSOR: dict[str, Any] = {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1, "blocksize": 0}
 _NAMES_OF_UNITS = {
-    1.0: ("angstrom", "ångström", "å", "a"),
-    10.0: ("nanometer", "nanometre", "nm"),
-    1e4: ("micrometer", "micrometre", "um", "µm", "μm"),
+    1.0: ("angstrom", "angstroms", "ångström", "å", "a"),
+    10.0: ("nanometer", "nanometers", "nanometre", "nanometres", "nm"),
+    1e4: ("micrometer", "micrometers", "micrometre", "micrometres", "micron", "microns", "um", "µm", "μm"),
+    1e10: ("meter", "meters", "metre", "metres", "m"),
 }
 """Names of units, in lower case, by their size in Å."""
 _BLOSC_HEADER = struct.Struct("<4B3I")  # versions, flags, item size; bytes unpacked, block, bytes packed
@@ -92,11 +93,11 @@ def _full_resolution(attributes: Mapping[str, Any], path: Path) -> tuple[str, tu
         raise InputError(f"{path}: its `multiscales` metadata do not follow OME-Zarr: {error!r}") from error
 
 
-def _unit_angstrom(name: str | None) -> float:
+def _unit_angstrom(name: object) -> float:
     """Size of a unit in Å, that of none being 1; NaN if it is not known."""
-    if name is None:
+    if name in (None, ""):
         return 1.0
-    return next((size for size, names in _NAMES_OF_UNITS.items() if name.lower() in names), math.nan)
+    return next((size for size, names in _NAMES_OF_UNITS.items() if str(name).lower() in names), math.nan)
 
 
 def _check_chunk_files(array: "zarr.Array[Any]", path: Path) -> None:

@@ -86,8 +86,12 @@ def concatenate(parts: Sequence[Picks]) -> Picks:
     )
 
 
-def check_inside(picks: Picks, shape_zyx: tuple[int, int, int], voxel_angstrom: float, what: str) -> None:
+def check_inside(
+    picks: Picks, shape_zyx: tuple[int, int, int], voxel_angstrom: float, what: str, *, cut_voxels: int = 0
+) -> None:
     """Raise if a pick lies outside the voxels of a volume; `what` names the picks in the message.
+
+    So many voxels may have been cut off at the end of each axis.
 
     Raises
     ------
@@ -95,7 +99,7 @@ def check_inside(picks: Picks, shape_zyx: tuple[int, int, int], voxel_angstrom: 
         With the number of such picks and the first of them.
     """
     index = angstrom_to_index(picks.position_zyx_angstrom, voxel_angstrom)
-    outside = ((index < -0.5) | (index > np.array(shape_zyx) - 0.5)).any(axis=1)
+    outside = ((index < -0.5) | (index > np.array(shape_zyx) + cut_voxels - 0.5)).any(axis=1)
     if outside.any():
         first = picks.position_zyx_angstrom[outside][0].round(3).tolist()
         raise InputError(

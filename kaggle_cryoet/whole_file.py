@@ -1,9 +1,11 @@
 """Files that are there as a whole or not at all, and are written by one process at a time."""
 
+import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from kaggle_cryoet.errors import InputError
@@ -35,11 +37,25 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file as a whole, and the folder it lies in.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    with whole_file(path) as partial:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
+
+
 @contextmanager
 def sole_writer(path: Path) -> Iterator[None]:
     """Keep every other process that asks likewise from writing a file for as long as this one does.
 
-    Where a folder cannot be locked, nothing is kept from anything; whoever writes there says what is wrong with it.
+    Its folder is created if the folder above exists. Where a folder cannot be locked, nothing is kept from anything;
+    whoever writes there says what is wrong with it.
 
     Raises
     ------
@@ -48,7 +64,10 @@ def sole_writer(path: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    if not path.name or not path.absolute().parent.is_dir():  # which a lock would make
+    folder = path.absolute().parent
+    with suppress(OSError):
+        folder.mkdir(exist_ok=True)
+    if not path.name or not folder.is_dir():  # a lock would make all that is above it
         yield
         return
     lock_path = path.with_name(f".{path.name}.lock")

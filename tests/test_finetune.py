@@ -325,7 +325,7 @@ def test_a_rehearsal_divides_the_drawing_among_those_who_draw(
     for processes in (0, 4):
         monkeypatch.setattr(rehearsal, "loader_processes", lambda _, count=processes: count)
         seconds.append(
-            seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, device=CPU, most_seconds=2.0)
+            seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, devices=[CPU], most_seconds=2.0)
         )
     assert seconds[0] > 1.0
     assert seconds[1] < 0.75 * seconds[0]
@@ -334,9 +334,9 @@ def test_a_rehearsal_divides_the_drawing_among_those_who_draw(
 def test_a_rehearsal_tells_the_time_of_a_step(labelled_runs: Path) -> None:
     volumes = [load_labelled_volume(run) for run in find_labelled_runs([labelled_runs])]
     began = time.monotonic()
-    step = seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, device=CPU, most_seconds=10.0)
+    step = seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, devices=[CPU], most_seconds=10.0)
     assert 0 < 6 * step < time.monotonic() - began
-    assert seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, device=CPU, most_seconds=0.0) > 0
+    assert seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, devices=[CPU], most_seconds=0.0) > 0
 
 
 def test_a_rehearsal_that_is_cut_short_while_it_warms_up_counts_all_its_steps(
@@ -346,5 +346,5 @@ def test_a_rehearsal_that_is_cut_short_while_it_warms_up_counts_all_its_steps(
     clock = itertools.count(1)
     monkeypatch.setattr(rehearsal.time, "monotonic", lambda: float(next(clock)))
     # begun at 1; a step asks three times, the last one whether it is time to end: at 4, and at 7, which is; ended at 8
-    step = seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, device=CPU, most_seconds=4.0)
+    step = seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, devices=[CPU], most_seconds=4.0)
     assert step == (8 - 1) / 2

@@ -88,7 +88,7 @@ def test_an_interrupted_prediction_goes_on_with_picks_scores_and_times_and_knows
     np.testing.assert_allclose(kept.score, original.score, atol=6e-5)
     submission.add("TS_3", some(3), 1.0)
     submission.finish()
-    assert [path.name for path in tmp_path.iterdir()] == ["submission.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv", "submission.csv.state.json"]
     assert [(run, len(picks)) for run, picks in read_submission(submission.output).items()] == [
         ("TS_2", 5),
         ("TS_3", 3),
@@ -172,7 +172,7 @@ def test_an_interrupted_prediction_beside_an_earlier_csv_goes_on_there(tmp_path:
     submission.add("TS_3", some(3), 1.0)
     submission.finish()
     assert set(read_submission(output)) == {"TS_2", "TS_3"}
-    assert [path.name for path in tmp_path.iterdir()] == ["submission.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv", "submission.csv.state.json"]
 
 
 def test_nothing_is_kept_of_a_prediction_with_other_settings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -254,7 +254,33 @@ def test_a_csv_with_more_runs_than_are_asked_for_is_kept_until_there_is_another(
     assert set(read_submission(submission.output)) == {"TS_1", "TS_2"}
     fewer.finish()
     assert set(read_submission(submission.output)) == {"TS_2", "TS_3"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv", "submission.csv.state.json"]
+
+
+def test_a_csv_of_other_runs_alone_is_not_gone_on_with(tmp_path: Path) -> None:
+    submission = interrupted(tmp_path / "submission.csv")
+    before = submission.output.read_bytes(), submission.state_path.read_bytes()
+    with pytest.raises(InputError, match=r"holds 2 finished tomograms, as TS_1, of which none is asked for now"):
+        begin(submission.output, runs=("TS_3",))
+    assert (submission.output.read_bytes(), submission.state_path.read_bytes()) == before
+    anew = begin(submission.output, runs=("TS_3",), go_on=False)
+    anew.add("TS_3", some(2), 1.0)
+    anew.finish()
+    assert set(read_submission(submission.output)) == {"TS_3"}
     assert [path.name for path in tmp_path.iterdir()] == ["submission.csv"]
+
+
+def test_to_go_on_with_what_is_finished_is_to_do_nothing(tmp_path: Path) -> None:
+    submission = begin(tmp_path / "submission.csv")
+    for number, run in enumerate(RUNS):
+        submission.add(run, some(number), 1.5)
+    submission.finish()
+    content = submission.output.read_bytes()
+    again = begin(submission.output)
+    assert set(again.picks) == set(RUNS)
+    assert again.picks[RUNS[2]].score.tolist() == pytest.approx(some(2).score.tolist(), abs=1e-4)
+    again.finish()
+    assert submission.output.read_bytes() == content
 
 
 def test_a_full_disk_is_said_and_leaves_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +337,11 @@ def test_a_killed_prediction_goes_on_where_it_was_and_ends_with_the_rows_of_an_u
     assert {run: len(picks) for run, picks in prediction.picks.items()} == {
         run: len(picks) for run, picks in unbroken.picks.items()
     }
-    assert not (tmp_path / "submission.csv.state.json").exists()
+    read.clear()
+    again = run_prediction(labelled_runs, output=output, weights=small_model, device="cpu", go_on=True)
+    assert read == []
+    assert again.table.equals(prediction.table)
+    assert output.read_text() == (tmp_path / "unbroken.csv").read_text()
 
 
 def test_a_disk_that_fills_up_ends_the_prediction_with_reasons_for_the_runs_that_are_missing(

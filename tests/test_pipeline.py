@@ -101,7 +101,6 @@ def test_runs_come_back_with_the_picks_of_each_one_alone(labelled_runs: Path, sm
         tomogram = read_tomogram(run)
         alone = pick_tomogram(normalise(tomogram.data), tomogram.voxel_angstrom, picker, PickSettings(), CPU)
         assert outcome.picks is not None
-        assert outcome.shape_zyx == (40, 72, 88)
         np.testing.assert_array_equal(outcome.picks.position_zyx_angstrom, alone.position_zyx_angstrom)
         np.testing.assert_array_equal(outcome.picks.label, alone.label)
 

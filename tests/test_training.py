@@ -263,10 +263,13 @@ def test_a_training_that_looks_at_nothing_goes_on_after_its_first_epoch(data, tm
     assert settings[0] == settings[1]
 
 
-def test_a_finished_training_can_be_resumed_and_stays_what_it_is(data, tmp_path):
+def test_a_finished_training_can_be_resumed_and_stays_what_it_is(data, tmp_path, caplog):
     train(data, tmp_path)
     log, weights = log_of(tmp_path), weights_of(tmp_path / "unet3d")
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     train(data, tmp_path, resume=True)
+    assert "all 2 epochs are done; there is nothing to resume" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
     assert log_of(tmp_path) == log
     for name, value in weights_of(tmp_path / "unet3d").items():
         np.testing.assert_array_equal(value, weights[name])
@@ -490,8 +493,16 @@ def test_what_fails_in_the_process_of_a_device_is_told_as_what_it_is(tmp_path):
         told(failed("OSError: [Errno 28] No space left on device"), tmp_path)
     with pytest.raises(InputError, match=r"cannot be written .*Permission denied"):
         told(failed("PermissionError: [Errno 13] Permission denied: 'x'"), tmp_path)
+    with pytest.raises(InputError, match=r"the training ended: OSError \(\[Errno 24\] Too many open files\)"):
+        told(failed("OSError: [Errno 24] Too many open files"), tmp_path)
+    with pytest.raises(InputError, match=r"^picks are faulty:\nTS_1: no radius$"):
+        told(failed("kaggle_cryoet.errors.InputError: picks are faulty:\nTS_1: no radius"), tmp_path)
     with pytest.raises(ProcessRaisedException, match="CUDA"):
         told(failed("RuntimeError: CUDA error"), tmp_path)
+    killed = "DataLoader worker (pid 7) is killed by signal: Killed. "
+    for error in (RuntimeError(killed), failed(f"RuntimeError: {killed}")):
+        with pytest.raises(InputError, match=r"ended from outside \(DataLoader worker .*Killed\); was memory short\?$"):
+            told(error, tmp_path)
     with pytest.raises(InputError, match=r"^CUDA out of memory; smaller batches need less, as of a half$"):
         told(failed("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"), tmp_path)
     with pytest.raises(InputError, match=r"^CUDA out of memory; smaller batches need less, as of a half$"):

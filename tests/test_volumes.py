@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,21 @@ def test_a_tomogram_whose_picks_have_no_place_for_want_of_a_voxel_size_is_not_tr
     (path / ".zattrs").unlink()
     with pytest.raises(InputError, match=r"denoised\.zarr: has no voxel size that can be right"):
         load_labelled_volume(source.run)
+
+
+def test_picks_in_the_last_voxel_of_a_tomogram_that_is_resampled_are_inside(tmp_path: Path) -> None:
+    shape = (20, 200, 30)
+    data = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    path = tmp_path / "run" / "VoxelSpacing13.480" / "denoised.zarr"
+    write_tomogram(path, Tomogram(data=data, voxel_angstrom=13.48, name="run"), levels=1)
+    last = np.array([shape]) * 13.48 - 13.48  # centres of voxels
+    for beyond, is_inside in ((0.0, True), (0.49 * 13.48, True), (45.0, False)):
+        picks = Picks(position_zyx_angstrom=last + beyond, label=np.array([3]))
+        write_copick(tmp_path / "run" / "Picks", picks, "run")
+        with nullcontext() if is_inside else pytest.raises(InputError, match="1 of 1 picks lie outside"):
+            assert load_labelled_volume(find_sources([tmp_path])[0].run).voxel_angstrom == pytest.approx(
+                10.012, abs=1e-3
+            )
 
 
 def test_tomograms_beyond_the_memory_are_read_from_files_and_hold_the_same(tmp_path: Path) -> None:

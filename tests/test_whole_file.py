@@ -30,6 +30,14 @@ def test_a_path_without_a_name_is_an_input_error(path: str) -> None:
         pytest.fail("must not begin")
 
 
+def test_a_file_has_one_writer_at_a_time_in_a_new_folder_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "submission.csv"
+    again = pytest.raises(InputError, match="is being written by another process")
+    with sole_writer(path), again, sole_writer(path):
+        pytest.fail("must not begin")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
 def test_a_file_has_one_writer_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "submission.csv"
     with sole_writer(path), sole_writer(tmp_path / "other.csv"):
@@ -44,7 +52,7 @@ def test_a_file_has_one_writer_at_a_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("path", ["", "absent/submission.csv"])
+@pytest.mark.parametrize("path", ["", "far/away/submission.csv"])
 def test_where_nothing_can_be_locked_nothing_is(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with sole_writer(Path(path)):

@@ -38,8 +38,6 @@ class Outcome:
     """None if the run failed."""
     reason: str = ""
     """Why it failed."""
-    shape_zyx: tuple[int, ...] = ()
-    """Shape of the tomogram in voxels."""
     seconds: float = 0.0
     """From the moment its voxels were there to its picks."""
 
@@ -134,7 +132,6 @@ def pick_on_device(
                 if seen is not None:
                     deciding = _Deciding(
                         run=run.name,
-                        shape_zyx=tomogram.shape_zyx,
                         began=began,
                         picks=decider.submit(
                             seen.decide, tomogram.shape_zyx, tomogram.voxel_angstrom, exchanged=tomogram.exchanged
@@ -213,7 +210,6 @@ class _Deciding:
     """A tomogram that the networks are done with."""
 
     run: str
-    shape_zyx: tuple[int, ...]
     began: float
     picks: Future[tuple[Picks, float]]
 
@@ -223,9 +219,4 @@ class _Deciding:
             picks, ended = self.picks.result()
         except FAULTS_OF_ONE_TOMOGRAM as error:
             return Outcome(run=self.run, reason=str(error) or type(error).__name__)
-        return Outcome(
-            run=self.run,
-            picks=picks,
-            shape_zyx=self.shape_zyx,
-            seconds=ended - self.began,
-        )
+        return Outcome(run=self.run, picks=picks, seconds=ended - self.began)

@@ -14,6 +14,7 @@ import torch
 
 from kaggle_cryoet.picking.pipeline import Outcome, pick_on_device
 from kaggle_cryoet.picking.settings import PickSettings
+from kaggle_cryoet.processes import end_with_parent
 from kaggle_cryoet.tomogram import RunLocation
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def _work(
     deadline: float | None,
 ) -> None:
     """A worker process: its outcomes, then None. The clock of the deadline is that of the machine."""
+    end_with_parent()
     for outcome in pick_on_device(runs, weights, settings, device, deadline):
         outcomes.put(outcome)
     outcomes.put(None)

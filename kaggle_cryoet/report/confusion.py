@@ -1,6 +1,5 @@
 """Which particle types are taken for which in a submission: numbers, shares, and their picture."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report.matching import confusion_matrix
 from kaggle_cryoet.report.plots import draw_confusion_matrix
 from kaggle_cryoet.report.style import LIGHT
-from kaggle_cryoet.whole_file import whole_file
+from kaggle_cryoet.whole_file import whole_file, write_json
 
 BACKGROUND = "background"
 
@@ -83,8 +82,8 @@ def write_confusion(matrix: NDArray[np.int64], output: str | Path) -> None:
     output = Path(output)
     if output.suffix not in (".png", ".json"):
         raise InputError(f"{output}: expected a name that ends in .png or .json")
+    if output.suffix == ".json":
+        write_json(output, confusion_json(matrix))
+        return
     with whole_file(output) as partial:
-        if output.suffix == ".png":
-            draw_confusion_matrix(matrix, LIGHT, shares=True).savefig(partial, format="png", dpi="figure")
-        else:
-            partial.write_text(json.dumps(confusion_json(matrix), indent=1) + "\n", encoding="utf8")
+        draw_confusion_matrix(matrix, LIGHT, shares=True).savefig(partial, format="png", dpi="figure")

@@ -56,7 +56,7 @@ class ReportWriter:
         slices
             Number of pictures for each of them.
         adapt_settings
-            With which tomograms were picked: pictures show them as the networks saw them.
+            With which tomograms were picked: pictures show particles dark, and voxels as large as networks know them.
 
         Raises
         ------

@@ -1,12 +1,19 @@
 """What goes wrong in a training, wherever it did, as one line that says what to do."""
 
 import builtins
+import errno
+import re
 from pathlib import Path
 from typing import NoReturn
 
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from kaggle_cryoet.errors import InputError
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""What a disk says that is full, or may not be written to."""
+_RAISED = re.compile(r"^(\w[\w.]*(?:Error|Exception|Exit|Interrupt)): ", re.MULTILINE)
+"""The line of a trace that says what was raised."""
 
 
 def raise_as_here(error: Exception, output: Path, *, smaller: str) -> NoReturn:
@@ -23,12 +30,28 @@ def raise_as_here(error: Exception, output: Path, *, smaller: str) -> NoReturn:
     """
     name, said = type(error).__name__, str(error)
     if isinstance(error, ProcessRaisedException) or said.startswith("Caught "):  # and then the trace of elsewhere
-        name, _, said = said.strip().splitlines()[-1].partition(": ")
+        name, said = _end_of_trace(said)
     if name.endswith("InputError"):
         raise InputError(said) from error
+    if said.startswith("DataLoader worker"):
+        raise InputError(
+            f"a process that prepares crops or images was ended from outside ({said.partition('. ')[0]}); was memory "
+            "short?"
+        ) from error
     if name.endswith("OutOfMemoryError"):
         raise InputError(f"{said.partition('. ')[0]}; smaller batches need less{smaller}") from error
     kind = type(error) if isinstance(error, OSError) else getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, OSError):
-        raise InputError(f"{output}: cannot be written ({said}); what was saved before is whole") from error
+        number = re.search(r"\[Errno (\d+)\]", said)
+        unwritable = number is not None and int(number[1]) in UNWRITABLE
+        fault = "cannot be written" if unwritable else f"the training ended: {name}"
+        raise InputError(f"{output}: {fault} ({said}); what was saved before is whole") from error
     raise error
+
+
+def _end_of_trace(trace: str) -> tuple[str, str]:
+    """Name and message, of one line or more, of what a trace ends with."""
+    raised = list(_RAISED.finditer(trace))
+    if not raised:
+        return "", trace.strip()
+    return raised[-1][1], trace[raised[-1].end() :].strip()

@@ -42,7 +42,7 @@ from kaggle_cryoet.training.time_limit import check_time_limit
 from kaggle_cryoet.training.unchanged import check_unchanged, picks_digest
 from kaggle_cryoet.training.unet import TrainingLength, check_start
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
-from kaggle_cryoet.whole_file import whole_file
+from kaggle_cryoet.whole_file import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def fine_tune(
     if plan is None:
         spectrum = start.settings.spectrum if how.equalise and start is not None else ()
         plan = _make_plan(runs, adapt, spectrum, time_limit_seconds, devices, preset, crops, settings)
-        _write_json(work / PLAN_FILE, {"plan": asdict(plan), "request": request})
+        write_json(work / PLAN_FILE, {"plan": asdict(plan), "request": request})
     trainings = _trainings(runs, plan, work, preset, start_from, crops, adapt, settings, seed)
     by_name = {run.name: run for run in runs}
     candidates: dict[str, Picks] = {}
@@ -196,7 +196,7 @@ def fine_tune(
             calibration=fit_calibration(candidates, truth),
         )
         _publish(output / UNET_FOLDER, output / UNET_FOLDER, like=fitted, score=score)
-        _write_json(output / SCORE_FILE, score.to_json_dict())
+        write_json(output / SCORE_FILE, score.to_json_dict())
     else:
         decides = "a half for lack of anything better" if start is None else "those of the model at the start"
         logger.warning("no time to leave tomograms out: thresholds are %s", decides)
@@ -259,7 +259,7 @@ def _make_plan(
         preset=preset,
         batch_size=settings.batch_size,
         crops=crops,
-        device=devices[0],
+        devices=devices,
         most_seconds=settings.rehearsal_share * time_limit_seconds,
     )
     usable = settings.used_share * time_limit_seconds - (time.monotonic() - began)
@@ -285,13 +285,6 @@ def _read_plan(path: Path, request: Mapping[str, Any]) -> Plan | None:
         raise InputError(f"{path}: not the plan of a fine-tuning ({error}); remove its folder to begin anew") from error
     check_unchanged(before, request, what=f"{path}: a fine-tuning", mend="; remove its folder to begin anew")
     return plan
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file that is there as a whole or not at all, and the folder it lies in."""
-    with whole_file(path) as partial:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
 
 
 def _publish(trained: Path, target: Path, *, like: UNetModel | None, score: Score | None = None) -> None:

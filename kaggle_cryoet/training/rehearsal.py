@@ -27,16 +27,17 @@ def seconds_per_step(
     preset: str,
     batch_size: int,
     crops: CropSettings,
-    device: torch.device,
+    devices: Sequence[torch.device],
     most_seconds: float,
 ) -> float:
     """Mean time for one optimiser step: crops drawn and augmented, network forwards and backwards, weights updated.
 
-    Crops are drawn here one after the other; where a training has processes for that, a step takes as long as the
-    slower of both.
+    It is timed on the first of the devices, each of which has a training. Crops are drawn here one after the other;
+    where a training has processes for that, as many as are its share of the cores, a step takes as long as the slower
+    of both.
     Fewer steps than `TIMED_STEPS` are timed, but at least one, if they take longer than `most_seconds`.
     """
-    settings = training_preset(preset).training
+    settings, device = training_preset(preset).training, devices[0]
     network = build_unet(network_settings(preset, settings)).to(device)
     if network.channels_last:
         network.to(memory_format=torch.channels_last_3d)
@@ -68,5 +69,5 @@ def seconds_per_step(
         if time.monotonic() - began > most_seconds:
             break
     computing = time.monotonic() - began - drawing
-    processes = loader_processes([device])  # which draw meanwhile, if there are some
+    processes = loader_processes(devices)  # which draw meanwhile, if there are some
     return (max(computing, drawing / processes) if processes else computing + drawing) / timed

@@ -17,6 +17,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_unet
 from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.branches import UNET_FOLDER
+from kaggle_cryoet.processes import end_with_parent
 from kaggle_cryoet.training.crops import CropSettings
 from kaggle_cryoet.training.data import DataSettings
 from kaggle_cryoet.training.unet import TrainingLength, train_unet
@@ -114,7 +115,8 @@ def names_of_gpus(devices: Sequence[torch.device], visible: str) -> list[str]:
 
 
 def _take_gpu(name: str) -> None:
-    """Let this process see one GPU, its own."""
+    """Let this process see one GPU, its own, and not outlive the one that it works for."""
+    end_with_parent()
     os.environ["CUDA_VISIBLE_DEVICES"] = name
 
 

@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import threading
-import time
 from typing import TYPE_CHECKING
 
 import numba
@@ -12,6 +10,7 @@ import numpy as np
 import torch
 
 from kaggle_cryoet.picks import write_copick
+from kaggle_cryoet.processes import end_with_parent
 from kaggle_cryoet.simulation.network_denoising import draw_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.training.volumes import normalised_volume
@@ -20,24 +19,15 @@ if TYPE_CHECKING:
     from kaggle_cryoet.training.stream import Stream
 
 PICKS = "Picks"
-ORPHANED_SECONDS = 5.0
-"""How often a process asks whether it has been left alone."""
 
 
 def stay_back(threads: int) -> None:
     """Leave the processors to the training, and Ctrl-C to the process that asks; end when that does."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     os.nice(10)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     numba.set_num_threads(min(threads, numba.get_num_threads()))
-
-
-def _end_with(parent: int) -> None:
-    """End this process once it has another parent."""
-    while os.getppid() == parent:
-        time.sleep(ORPHANED_SECONDS)
-    os._exit(1)
 
 
 def simulate_specimen(stream: "Stream", number: int) -> None:

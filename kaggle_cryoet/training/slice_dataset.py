@@ -32,7 +32,7 @@ from kaggle_cryoet.training.volumes import (
     load_labelled_volume,
     spectrum_of,
 )
-from kaggle_cryoet.whole_file import whole_file
+from kaggle_cryoet.whole_file import write_json
 
 PNG_COMPRESSION = 1
 """The noise of tomograms hardly compresses; higher levels cost time and gain nothing."""
@@ -103,8 +103,7 @@ def write_slices(
         output.mkdir(parents=True, exist_ok=True)
         if any(not (output / IMAGES / part / run.name).is_dir() for run, part in runs):
             (output / DATA_FILE).unlink(missing_ok=True)  # of fewer runs
-        with whole_file(output / REQUEST_FILE) as partial:
-            partial.write_text(json.dumps(request, indent=1) + "\n", encoding="utf8")
+        write_json(output / REQUEST_FILE, request)
         trained_on = [run for run, part in runs if part == PARTS[0]]
         some = evenly(trained_on, MOST_FOR_SPECTRUM)
         spectrum = spectrum_of(load_labelled_volume(run, adapt=settings.adapt) for run in some)
@@ -135,10 +134,15 @@ def check_slices(
 
 def _request(runs: Sequence[tuple[RunLocation, str]], settings: SliceSettings) -> dict[str, Any]:
     """What the slices of a folder follow from, as JSON gives it back."""
-    wanted = asdict(settings) | {"tomogram_types": list(settings.tomogram_types)}
-    del wanted["image"]["spectrum"]  # follows from the runs
     picks = {run.name: picks_digest([read_copick(run.picks_directory)]) for run, _ in runs if run.picks_directory}
-    return {"settings": wanted, "runs": {run.name: part for run, part in runs}, "picks": picks}
+    return {"settings": _settings_as_json(settings), "runs": {run.name: part for run, part in runs}, "picks": picks}
+
+
+def _settings_as_json(settings: SliceSettings) -> dict[str, Any]:
+    """All but the spectrum, which follows from the runs."""
+    wanted = asdict(settings) | {"tomogram_types": list(settings.tomogram_types)}
+    del wanted["image"]["spectrum"]
+    return wanted
 
 
 def _split(
@@ -191,9 +195,11 @@ def _check_folder(output: Path, request: Mapping[str, Any]) -> None:
         return
     try:
         before = json.loads((output / REQUEST_FILE).read_text(encoding="utf8"))
-        same = before["settings"] == request["settings"]
+        same = _settings_as_json(SliceSettings()) | before["settings"] == request["settings"]
         moved = [name for name, part in before["runs"].items() if request["runs"].get(name) != part]
-        others = [name for name, digest in before["picks"].items() if request["picks"].get(name, digest) != digest]
+        others = [
+            name for name, digest in before.get("picks", {}).items() if request["picks"].get(name, digest) != digest
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{output}: is not empty and holds no slices; expected a new folder") from None
     grows = request["settings"]["equalise"] and before["runs"] != request["runs"]

@@ -1,6 +1,7 @@
 """Train a 3D U-Net on labelled tomograms, from nothing or from a model folder, and go on where it stopped."""
 
 import functools
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +40,7 @@ from kaggle_cryoet.training.faults import raise_as_here
 from kaggle_cryoet.training.keep_within_time import KeepWithinTime
 from kaggle_cryoet.training.loaders import loader_processes
 from kaggle_cryoet.training.module import SCHEDULE, UNetModule, UNetTrainingSettings
-from kaggle_cryoet.training.presets import network_settings, training_preset
+from kaggle_cryoet.training.presets import Recipe, network_settings, training_preset
 from kaggle_cryoet.training.ranks import LeaveAtOnce
 from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.stream import LeadStream, Stream, StreamedCrops
@@ -54,6 +55,8 @@ from kaggle_cryoet.training.trainer import (
 )
 from kaggle_cryoet.training.unchanged import check_unchanged, picks_digest
 from kaggle_cryoet.training.volumes import MOST_FOR_SPECTRUM, Source, evenly, load_labelled_volume, spectrum_of
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["TrainingLength", "train_unet"]
 
@@ -206,13 +209,18 @@ def train_unet(
         }
         epochs_saved = 0
         if resume and known is not None:
-            check_unchanged(_began_with(known.provenance), _began_with(provenance), what="a training")
+            begun = _began_with(known.provenance)
+            asked = _began_with(provenance)
+            check_unchanged(begun, {name: asked[name] for name in begun}, what="a training")
             provenance["started_from"] = known.provenance.get("started_from")
             module.thresholds, module.calibration = (
                 known.thresholds,
                 known.calibration,
             )  # until there is a look at the score
             epochs_saved = int(known.provenance.get("epochs", 0))
+        if epochs_done and epochs_done * length.crops_per_epoch >= steps * length.batch_size:
+            logger.warning("%s: all %d epochs are done; there is nothing to resume", output, epochs_done)
+            return output / UNET_FOLDER
         averaging = RunningAverage(length.ema_decay)
         callbacks += [
             LeaveAtOnce(),
@@ -242,7 +250,7 @@ def train_unet(
                     weights_only=False,
                 )
             shutil.rmtree(streamed, ignore_errors=True)
-        except (InputError, OSError, torch.OutOfMemoryError, ProcessRaisedException) as error:
+        except (InputError, OSError, RuntimeError, ProcessRaisedException) as error:
             raise_as_here(error, output, smaller=", as of --set length.batch_size=2")
         except ProcessExitedException as error:
             raise InputError(
@@ -261,8 +269,13 @@ def _removed(folder: Path) -> Iterator[None]:
 
 
 def _began_with(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a training must be as it began: all but memory and processes that it has, and what it keeps apart."""
-    kept = {name: provenance.get(name) for name in ("training_runs", "training_picks", "training_weights")}
+    """What of a training must be as it began: all but memory and processes that it has, and what it keeps apart.
+
+    What an earlier version did not note of the tomograms is left out; settings that it did not have are the usual ones.
+    """
+    noted = ("training_runs", "training_picks", "training_weights")
+    kept = {name: provenance[name] for name in noted if name in provenance}
+    usual = Recipe(training=UNetTrainingSettings())
     free = ("memory_gb", "keep", "processes")
 
     def fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,7 +285,7 @@ def _began_with(provenance: Mapping[str, Any]) -> dict[str, Any]:
             if name not in free
         }
 
-    return kept | {part: fixed(provenance.get(part, {})) for part in ("length", "crops", "data", "training")}
+    return kept | {part: fixed(settings | provenance.get(part, {})) for part, settings in asdict(usual).items()}
 
 
 def _spectrum(known: UNetModel | None, sources: Sequence[Source], adapt: AdaptSettings) -> tuple[float, ...]:

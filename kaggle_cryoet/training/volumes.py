@@ -20,6 +20,8 @@ from kaggle_cryoet.tomogram import RunLocation
 Item = TypeVar("Item")
 MOST_FOR_SPECTRUM = 24
 """So many tomograms tell the mean spectrum well enough."""
+MOST_CUT_VOXELS = 3
+"""A tomogram that was resampled, from voxels of up to 40 Å, ends so many of its own before that of its file at most."""
 GOLDEN_RATIO = (1 + 5**0.5) / 2
 """The fractional parts of its multiples are spread evenly, however many there are."""
 
@@ -170,7 +172,8 @@ def load_labelled_volume(
     picks = read_copick(run.picks_directory)
     if exchanged:
         picks = picks.with_y_and_x_exchanged()
-    check_inside(picks, tomogram.data.shape, tomogram.voxel_angstrom, f"picks of run {run.name}")
+    what = f"picks of run {run.name}"
+    check_inside(picks, tomogram.data.shape, tomogram.voxel_angstrom, what, cut_voxels=MOST_CUT_VOXELS)
     volume = normalised_volume(tomogram.data, spectrum=spectrum, share=share)
     if map_to is not None:
         try:
