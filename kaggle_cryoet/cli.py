@@ -41,6 +41,9 @@ branch_option = click.option(
     show_default=True,
     help="Networks that pick.",
 )
+run_option = click.option(
+    "--run", "runs", multiple=True, metavar="NAME", help="Only this run, or those named so, as 'TS_*'; may be repeated."
+)
 weights_option = click.option(
     "--weights", type=click.Path(path_type=Path), help="Model folder; the package's own if not given."
 )
@@ -59,6 +62,7 @@ def cli() -> None:
 @device_option
 @weights_option
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for an HTML page with pictures.")
+@click.option("--picks", type=click.Path(path_type=Path), help="Folder for copick JSON files with scores.")
 @click.option(
     "--time-limit",
     type=float,
@@ -66,7 +70,7 @@ def cli() -> None:
     help="Pick no longer than this, with fewer flips if need be; a report comes after it.",
 )
 @click.option("--continue", "go_on", is_flag=True, help="Keep what an interrupted prediction has finished.")
-@click.option("--run", "runs", multiple=True, metavar="NAME", help="Only this run; may be repeated.")
+@run_option
 @tomogram_type_option
 @adapt_options
 @flips_option
@@ -78,6 +82,7 @@ def predict(
     device: str,
     weights: Path | None,
     report: Path | None,
+    picks: Path | None,
     time_limit: float | None,
     go_on: bool,
     runs: tuple[str, ...],
@@ -88,8 +93,8 @@ def predict(
 ) -> None:
     """Find the particles in TOMOGRAM_DIR and write a submission.
 
-    TOMOGRAM_DIR is the competition's static folder, its parent, an ExperimentRuns folder, one run, one .zarr or
-    .mrc, or a folder of those.
+    TOMOGRAM_DIR is the competition's static folder, its parent, an ExperimentRuns folder, a dataset of the CryoET Data
+    Portal, one run, one .zarr, .mrc or .rec, a folder of those, or a folder of folders with one each.
     """
     from kaggle_cryoet.jobs import run_prediction
 
@@ -100,6 +105,7 @@ def predict(
         device=device,
         weights=weights,
         report=report,
+        picks=picks,
         settings=pick_settings(flips, adapt, strict=strict),
         time_limit_seconds=time_limit,
         go_on=go_on,
@@ -110,6 +116,8 @@ def predict(
     )
     if prediction.picks:
         click.echo(f"{len(prediction.table)} particles in {len(prediction.picks)} tomograms: {output}")
+    if picks is not None:
+        click.echo(f"copick JSON: {picks}")
     if report is not None:
         click.echo(f"report: {report / 'index.html'}")
     _exit_if_some_failed(prediction.failed)
@@ -118,7 +126,7 @@ def predict(
 @cli.command("dry-run")
 @click.argument("train_dir", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("dry-run"), show_default=True)
-@click.option("--run", "runs", multiple=True, metavar="NAME", help="Only this run; may be repeated.")
+@run_option
 @branch_option
 @device_option
 @weights_option

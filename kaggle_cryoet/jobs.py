@@ -36,6 +36,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+USER_ID = "kaggle-cryoet"
+"""Who signs copick files of what was found."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
@@ -59,6 +62,7 @@ def run_prediction(
     device: str = "auto",
     weights: str | Path | None = None,
     report: str | Path | None = None,
+    picks: str | Path | None = None,
     settings: PickSettings | None = None,
     time_limit_seconds: float | None = None,
     run_names: Sequence[str] = (),
@@ -76,8 +80,7 @@ def run_prediction(
     Parameters
     ----------
     tomogram_dir
-        The `static` root of the competition's layout, its parent, an `ExperimentRuns` folder, one run, one `.zarr` or
-        `.mrc`, or a folder of those.
+        As in `find_runs`.
     output
         Path of the csv.
     branch
@@ -89,6 +92,8 @@ def run_prediction(
         it needs; the weights of the package if not given.
     report
         Folder for an HTML page with pictures.
+    picks
+        Folder for copick JSON files with scores, `ExperimentRuns/<run>/Picks/kaggle-cryoet_0_<particle>.json` in it.
     settings
         How the networks are applied and points are found.
     time_limit_seconds
@@ -96,7 +101,7 @@ def run_prediction(
         overlap of windows, at last by a lesser branch. No tomogram is begun that would not end in this time; those left
         out count as failed.
     run_names
-        Only these runs.
+        Only these runs; `TS_*` are all whose names begin so.
     tomogram_type
         Reconstruction to take where a run has several.
     progress
@@ -118,13 +123,15 @@ def run_prediction(
     from kaggle_cryoet.picking.pickers import load_pickers
     from kaggle_cryoet.picking.pipeline import pick_runs
     from kaggle_cryoet.picking.settings import PickSettings
+    from kaggle_cryoet.picks import write_copick
+    from kaggle_cryoet.runs import find_runs
     from kaggle_cryoet.whole_file import sole_writer
 
     started = time.monotonic()
     if time_limit_seconds is not None and not time_limit_seconds > 0:
         raise InputError(f"the time limit must be positive, got {time_limit_seconds} s")
     deadline = None if time_limit_seconds is None else started + time_limit_seconds
-    runs = _choose_runs(tomogram_dir, run_names, tomogram_type)
+    runs = find_runs(tomogram_dir, tomogram_type=tomogram_type, names=run_names)
     weights = SHIPPED_WEIGHTS if weights is None else Path(weights)
     folders = find_models(branch, weights)
     load_pickers(branch, weights)  # weights that cannot be used are noticed now, before an output is touched
@@ -139,6 +146,8 @@ def run_prediction(
         from kaggle_cryoet.report.page import ReportWriter
 
         writer = ReportWriter(report, adapt_settings=settings.adapt)  # a folder that cannot be made is noticed now
+    if picks is not None:
+        _make_folder(Path(picks))
     identities = {run.name: identity(run.tomogram_path) for run in runs}
     with sole_writer(Path(output)):
         growing = GrowingSubmission(Path(output), runs=identities, key=key, go_on=go_on)
@@ -148,6 +157,9 @@ def run_prediction(
         said = f"picking on {', '.join(map(str, devices))}" if progress else ""
         reasons = _add_outcomes(growing, outcomes, missing, not_begun=left, progress=said)
         growing.finish()
+    if picks is not None:
+        for name, found in growing.picks.items():
+            write_copick(Path(picks) / "ExperimentRuns" / name / "Picks", found, name, user_id=USER_ID)
     prediction = Prediction(
         table=growing.table,
         picks=dict(sorted(growing.picks.items())),
@@ -160,6 +172,14 @@ def run_prediction(
     return prediction
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder, with those above it, before there is anything to write into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error}") from error
+
+
 def _add_outcomes(
     growing: GrowingSubmission,
     outcomes: Generator[Outcome, None, None],
@@ -170,11 +190,13 @@ def _add_outcomes(
 ) -> dict[str, str]:
     """Add what comes of the missing runs to the csv, and return why what did not come was not there, by run."""
     from tqdm.auto import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
     reasons: dict[str, str] = {}
     done, total = len(growing.picks), len(growing.picks) + len(missing)
     with (
         closing(outcomes),
+        logging_redirect_tqdm(),  # else what is said stands at the end of the bar
         tqdm(total=total, initial=done, desc=progress, unit="tomogram", disable=not progress) as bar,
     ):
         for outcome in outcomes:
@@ -227,28 +249,30 @@ def dry_run(
     """Predict labelled tomograms as if they were not, score the result, and draw it.
 
     Writes `submission.csv`, `score.json` and `index.html` with pictures into `output`. What is in tomograms that could
-    not be picked counts as missed, as in the competition.
+    not be picked counts as missed, as in the competition; runs without picks are left out.
 
     Raises
     ------
     InputError
-        If a run has no picks, or every run failed.
+        If no run has picks, or every run failed.
     """
     from kaggle_cryoet import metric
     from kaggle_cryoet.picking.settings import PickSettings
     from kaggle_cryoet.picks import read_copick
     from kaggle_cryoet.report.page import ReportWriter
+    from kaggle_cryoet.runs import find_runs
     from kaggle_cryoet.whole_file import write_json
 
     output = Path(output)
-    runs = _choose_runs(train_dir, run_names, tomogram_type)
-    truth: dict[str, Picks] = {}
-    for run in runs:
-        if run.picks_directory is None:
-            raise InputError(
-                f"run {run.name} has no picks, which a dry run needs; use predict for unlabelled tomograms"
-            )
-        truth[run.name] = read_copick(run.picks_directory)
+    found = find_runs(train_dir, tomogram_type=tomogram_type, names=run_names)
+    runs = [run for run in found if run.picks_directory is not None]
+    if not runs:
+        raise InputError(
+            f"run {found[0].name} has no picks, which a dry run needs; use predict for unlabelled tomograms"
+        )
+    if len(runs) < len(found):
+        logger.warning("%d of %d runs have no picks and are left out", len(found) - len(runs), len(found))
+    truth = {run.name: read_copick(run.picks_directory) for run in runs if run.picks_directory is not None}
     settings = settings or PickSettings()
     writer = ReportWriter(output, adapt_settings=settings.adapt)  # a folder that cannot be made is noticed now
     prediction = run_prediction(
@@ -258,7 +282,7 @@ def dry_run(
         device=device,
         weights=weights,
         settings=settings,
-        run_names=run_names,
+        run_names=[run.name for run in runs],
         tomogram_type=tomogram_type,
         progress=progress,
     )
@@ -278,17 +302,6 @@ def dry_run(
         command=command,
     )
     return prediction, score, page
-
-
-def _choose_runs(directory: str | Path, names: Sequence[str], tomogram_type: str) -> list[RunLocation]:
-    """The runs of a folder, or those of them that were named."""
-    from kaggle_cryoet.runs import find_runs
-
-    runs = find_runs(directory, tomogram_type=tomogram_type)
-    unknown = sorted(set(names) - {run.name for run in runs})
-    if unknown:
-        raise InputError(f"{directory}: holds no run {', '.join(unknown)}")
-    return [run for run in runs if not names or run.name in names]
 
 
 def _write_report(

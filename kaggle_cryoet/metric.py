@@ -77,6 +77,10 @@ class Score:
             f"{row.precision:>11.4f}{row.recall:>9.4f}{row.fbeta:>10.4f}{row.weight:>8g}"
             for name, row in self.particles.items()
         ]
+        there = [row for row in self.particles.values() if row.true and row.weight]
+        if there and len(there) < sum(row.weight > 0 for row in self.particles.values()):
+            of_these = sum(row.weight * row.fbeta for row in there) / sum(row.weight for row in there)
+            lines.append(f"of the types that are there {of_these:.6f}")
         return "\n".join([*lines, f"score {self.score:.6f}"])
 
 

@@ -62,6 +62,8 @@ def open_mrc(path: Path) -> StoredVolume:
     if axes not in {(1, 2, 3), (0, 0, 0)}:  # zeros are what programs write that leave the fields alone
         raise InputError(f"{path}: columns, rows and sections are the axes {axes}; expected x, y, z, that is (1, 2, 3)")
     shape_zyx = checked_shape(shape, dtype, path)
+    if int(header.ispg) == 0 and int(header.mz) == 1 < shape_zyx[0]:
+        raise InputError(f"{path}: is a stack of {shape_zyx[0]} images, as its header says; expected a volume")
     offset = header.nbytes + int(header.nsymbt)
     expected_bytes = offset + math.prod(shape_zyx) * dtype.itemsize
     if offset < header.nbytes or path.stat().st_size < expected_bytes:

@@ -16,6 +16,9 @@ from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_of
 
 logger = logging.getLogger(__name__)
 
+CURATOR = "curation"
+"""Who signs the competition's picks."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Picks:
@@ -112,8 +115,9 @@ def read_copick(picks_directory: str | Path) -> Picks:
     """Picks of one run from its folder of copick JSON files, one for each particle type, with score 1.
 
     Of what type they are says `pickable_object_name` in them, or else their names, `<particle>.json`; files of types
-    that are not in `PARTICLES` are left out with a warning. Orientations are None if all of them are the identity, as
-    in the competition's files, which do not know them.
+    that are not in `PARTICLES` are left out with a warning, hidden files without. A particle is at its location, moved
+    as its transformation says. Orientations are None if all of them are the identity, as in the competition's files,
+    which do not know them.
 
     Raises
     ------
@@ -122,7 +126,7 @@ def read_copick(picks_directory: str | Path) -> Picks:
         has values that are not finite. The message names the file.
     """
     found: dict[str, tuple[Path, Picks]] = {}
-    for file in sorted(Path(picks_directory).glob("*.json")):
+    for file in sorted(Path(picks_directory).glob("[!.]*.json")):
         content = _read_copick_file(file)
         name = str(content.get("pickable_object_name") or file.stem)
         if name not in PARTICLE_NAMES:
@@ -156,33 +160,35 @@ def _copick_picks(content: dict[str, Any], label: int, path: Path) -> Picks:
     try:
         if content.get("unit", "angstrom") != "angstrom":
             raise InputError(f"expected positions in angstrom, got {content['unit']!r}")
-        points = content["points"]
+        points = content["points"] or []
         position_xyz = np.array([[point["location"][axis] for axis in "xyz"] for point in points], dtype=np.float64)
-        transform_xyz = np.array([point.get("transformation_", np.eye(4)) for point in points], dtype=np.float64)
-        transform_xyz = transform_xyz.reshape(len(points), 4, 4)
+        transforms = [point.get("transformation_") or np.eye(4).tolist() for point in points]
+        transform_xyz = np.array(transforms, dtype=np.float64).reshape(len(points), 4, 4)
+        position_xyz = position_xyz.reshape(-1, 3) + transform_xyz[:, :3, 3]
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         said = f"lacks the field {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path}: not a copick picks file: {said}") from error
-    not_finite = ~np.isfinite(position_xyz.reshape(-1, 3)).all(axis=1)
+    not_finite = ~np.isfinite(position_xyz).all(axis=1)
     if not_finite.any():
         raise InputError(f"{path}: {int(not_finite.sum())} of {len(points)} points have a location that is not finite")
     rotation_xyz = transform_xyz[:, :3, :3]
     is_rotation = np.isclose(rotation_xyz @ rotation_xyz.swapaxes(1, 2), np.eye(3), atol=1e-3).all(axis=(1, 2))
-    is_centred = (transform_xyz[:, :3, 3] == 0).all(axis=1)
-    if not (is_rotation & is_centred).all():
-        count = int((~(is_rotation & is_centred)).sum())
+    if not is_rotation.all():
+        count = int((~is_rotation).sum())
         raise InputError(f"{path}: {count} of {len(points)} points have a transformation_ that is not a rotation")
     return Picks(
-        position_zyx_angstrom=reverse_axes(position_xyz.reshape(-1, 3)),
+        position_zyx_angstrom=reverse_axes(position_xyz),
         label=np.full(len(points), label),
         orientation_zyx=reverse_rotation_axes(rotation_xyz),
     )
 
 
-def write_copick(picks_directory: str | Path, picks: Picks, run_name: str) -> None:
-    """Write the copick JSON files of one run in the form of the competition's, one per particle type, be it empty.
+def write_copick(picks_directory: str | Path, picks: Picks, run_name: str, *, user_id: str = CURATOR) -> None:
+    """Write the copick JSON files of one run, one per particle type, be it empty.
 
-    Positions are rounded to 0.001 Å, scores are not written, and an unknown orientation becomes the identity.
+    Those of the competition's curator have the form of the competition's, `ribosome.json`; of any other user, that of
+    copick, with scores: `<user>_0_ribosome.json`. Positions are rounded to 0.001 Å, and an unknown orientation becomes
+    the identity.
 
     Raises
     ------
@@ -193,13 +199,14 @@ def write_copick(picks_directory: str | Path, picks: Picks, run_name: str) -> No
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for label, name in enumerate(PARTICLE_NAMES):
-            content = _copick_content(picks.select(picks.label == label), name, run_name)
-            (directory / f"{name}.json").write_text(json.dumps(content), encoding="utf8")
+            content = _copick_content(picks.select(picks.label == label), name, run_name, user_id)
+            stem = name if user_id == CURATOR else f"{user_id}_{content['session_id']}_{name}"
+            (directory / f"{stem}.json").write_text(json.dumps(content), encoding="utf8")
     except OSError as error:
         raise InputError(f"{directory}: cannot be written: {error}") from error
 
 
-def _copick_content(picks: Picks, particle_name: str, run_name: str) -> dict[str, Any]:
+def _copick_content(picks: Picks, particle_name: str, run_name: str, user_id: str) -> dict[str, Any]:
     """What the JSON file of one particle type holds, in the order of the competition's files."""
     position_xyz = reverse_axes(picks.position_zyx_angstrom).round(3)
     transform_xyz = np.tile(np.eye(4), (len(picks), 1, 1))
@@ -210,12 +217,13 @@ def _copick_content(picks: Picks, particle_name: str, run_name: str) -> dict[str
             "location": dict(zip("xyz", position.tolist(), strict=True)),
             "transformation_": transform.tolist(),
             "instance_id": 0,
+            **({} if user_id == CURATOR else {"score": round(score, 4)}),
         }
-        for position, transform in zip(position_xyz, transform_xyz, strict=True)
+        for position, transform, score in zip(position_xyz, transform_xyz, picks.score.tolist(), strict=True)
     ]
     return {
         "pickable_object_name": particle_name,
-        "user_id": "curation",
+        "user_id": user_id,
         "session_id": "0",
         "run_name": run_name,
         "voxel_spacing": None,

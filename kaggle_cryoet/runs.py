@@ -1,14 +1,18 @@
 """Finding runs, their tomograms and their picks in a directory of any usual form."""
 
 import itertools
+import json
 import logging
 import math
 import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.mrc import MRC_SUFFIXES
-from kaggle_cryoet.tomogram import RunLocation, run_name
+from kaggle_cryoet.tomogram import RunLocation, printable, run_name, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -16,37 +20,52 @@ TOMOGRAM_TYPES = ("denoised", "isonetcorrected", "ctfdeconvolved", "wbp")
 """The competition's reconstructions, the cleanest first."""
 
 _SUFFIXES = (".zarr", *MRC_SUFFIXES)
-_LEFT_OUT = (".gz", ".map", ".ccp4", ".st")
+_LEFT_OUT = (".gz", ".map", ".ccp4", ".st", ".mrcs", ".em", ".hdf")
 """Volumes in forms that are not read."""
 
 
-def find_runs(directory: str | Path, *, tomogram_type: str = "denoised") -> list[RunLocation]:
+def find_runs(
+    directory: str | Path, *, tomogram_type: str = "denoised", names: Sequence[str] = ()
+) -> list[RunLocation]:
     """Runs with a tomogram, sorted by name.
 
     Parameters
     ----------
     directory
         The `static` root of the competition's layout, its parent, an `ExperimentRuns` folder, one run, a `VoxelSpacing`
-        folder, one `.zarr`, `.mrc` or `.rec`, or a folder of those.
+        folder, a dataset or a run of the CryoET Data Portal, one `.zarr`, `.mrc` or `.rec`, a folder of those, or a
+        folder of folders with one of those in each.
     tomogram_type
         Reconstruction to take where a run has several; where it is absent, the first of `TOMOGRAM_TYPES` that is there,
         then of any others by the alphabet. A run whose folder of tomograms is empty is listed with the path that
         should have been there.
+    names
+        Only these runs; `TS_*` are all whose names begin so.
 
     Raises
     ------
     InputError
-        If the directory does not exist, holds no tomogram, or holds two of one name.
+        If the directory does not exist, holds no tomogram, or two of one name, or no run of a name.
     """
     directory = _absolute(directory)
     if not directory.exists():
         raise InputError(f"{directory}: does not exist; expected a folder of tomograms, or one .zarr, .mrc or .rec")
+    if directory.is_file() and not _is_tomogram(directory):
+        raise InputError(f"{directory}: holds no tomogram that can be read; expected a folder, or a .mrc or .rec file")
     runs = _locate(directory, tomogram_type)
     if not any(run.tomogram_path.exists() for run in runs):
         raise InputError(
             f"{directory}: holds no tomogram; expected ExperimentRuns/<run>/VoxelSpacing*/{tomogram_type}.zarr below "
-            "it, or .zarr folders or .mrc or .rec files in it"
+            "it, .zarr folders or .mrc or .rec files in it, or folders with one of these in each"
         )
+    unknown = [name for name in names if not any(_is_named(run, name) for run in runs)]
+    if unknown:
+        raise InputError(f"{directory}: holds no run {', '.join(sorted(unknown))}")
+    runs = [run for run in runs if not names or any(_is_named(run, name) for name in names)]
+    for run in runs:
+        path = run.tomogram_path
+        if run_of(path) is not None and _type_of(path) != tomogram_type and path != directory:
+            logger.warning("%s: has no tomogram of type %s; %s is taken", run.name, tomogram_type, path.name)
     return runs
 
 
@@ -68,11 +87,11 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
     if not directory.is_dir():
         raise InputError(f"{directory}: not a folder; expected one with picks")
     if directory.name == "Picks":
-        return {directory.parent.name: directory}
+        return {printable(directory.parent.name): directory}
     if (directory / "Picks").is_dir():
-        return {directory.name: directory / "Picks"}
+        return {printable(directory.name): directory / "Picks"}
     for root in (directory, directory / "ExperimentRuns", directory / "overlay" / "ExperimentRuns"):
-        found = {run.name: run / "Picks" for run in _subdirectories(root) if (run / "Picks").is_dir()}
+        found = {printable(run.name): run / "Picks" for run in _subdirectories(root) if (run / "Picks").is_dir()}
         if found:
             return found
     runs = _locate(directory, TOMOGRAM_TYPES[0])
@@ -88,43 +107,88 @@ def _locate(directory: Path, tomogram_type: str) -> list[RunLocation]:
     """Runs in a directory of any form; none if it has no such form."""
     if _is_tomogram(directory):
         return [_location_of_file(directory)]
+    if directory.name == "Reconstructions":
+        directory = directory.parent
     if directory.name.startswith("VoxelSpacing"):
-        return [_location_of_run(directory.parent, [directory], tomogram_type)]
+        above = run_of(directory / "any.zarr")
+        return [] if above is None else [_location_of_run(above, [directory], tomogram_type)]
     if _spacings(directory):
         return [_location_of_run(directory, _spacings(directory), tomogram_type)]
     for root in (directory, directory / "ExperimentRuns", directory / "static" / "ExperimentRuns"):
         runs = [_location_of_run(run, _spacings(run), tomogram_type) for run in _subdirectories(root) if _spacings(run)]
         if runs:
             return runs
-    files = sorted((_location_of_file(path) for path in _tomograms(directory)), key=lambda run: run.name)
+    files = sorted((_location_of_file(path) for path in _of_each_stem(directory)), key=lambda run: run.name)
+    if not files:
+        return _one_in_each(directory)
     for run, following in itertools.pairwise(files):
         if run.name == following.name:
             raise InputError(f"{directory}: holds two tomograms named {run.name!r}; expected one of each name")
-    left = sorted(path.name for path in directory.iterdir() if path.suffix.lower() in _LEFT_OUT) if files else []
+    left = sorted(path.name for path in directory.iterdir() if path.suffix.lower() in _LEFT_OUT)
     if left:
         logger.warning("%s: %d files are left out, as %s; expected .zarr, .mrc or .rec", directory, len(left), left[0])
     return files
 
 
+def _is_named(run: RunLocation, name: str) -> bool:
+    return run.name == name or fnmatchcase(run.name, name)
+
+
+def _of_each_stem(directory: Path) -> list[Path]:
+    """Tomograms in a folder; where a `.zarr` and a file have one name, the `.zarr`, with a warning."""
+    found = _tomograms(directory)
+    stores = {path.stem for path in found if path.suffix.lower() == ".zarr"}
+    beside = [path for path in found if path.suffix.lower() != ".zarr" and path.stem in stores]
+    if beside:
+        logger.warning("%s: %d files are left out beside a .zarr of their name", directory, len(beside))
+    return [path for path in found if path not in beside]
+
+
+def _one_in_each(directory: Path) -> list[RunLocation]:
+    """A run for each subfolder with a tomogram, named after it; none if one of them has several."""
+    found = {folder: _of_each_stem(folder) for folder in _subdirectories(directory)}
+    if any(len(paths) > 1 for paths in found.values()):
+        return []
+    return [
+        RunLocation(name=printable(folder.name), tomogram_path=path, picks_directory=None)
+        for folder, paths in found.items()
+        for path in paths
+    ]
+
+
 def _location_of_file(path: Path) -> RunLocation:
-    in_run = path.parent.name.startswith("VoxelSpacing")
-    picks_directory = _picks_directory(path.parent.parent) if in_run else None
+    run = run_of(path)
+    picks_directory = None if run is None else _picks_directory(run)
     return RunLocation(name=run_name(path), tomogram_path=path, picks_directory=picks_directory)
 
 
 def _location_of_run(run: Path, spacings: list[Path], tomogram_type: str) -> RunLocation:
-    """Location of the tomogram of the preferred type, then of the smallest voxels."""
+    """Location of the tomogram of the preferred type, then of voxels that are most like those the networks know."""
     order = (tomogram_type, *TOMOGRAM_TYPES)
+    rank_of = {path: rank for rank, spacing in enumerate(spacings) for path in _in_spacing(spacing)}
 
-    def preference(path: Path) -> tuple[int, float, bool, str]:
-        rank = order.index(path.stem) if path.stem in order else len(order)
-        return rank, _spacing_angstrom(path.parent), path.suffix.lower() != ".zarr", path.name
+    def preference(path: Path) -> tuple[int, int, bool, str]:
+        kind = _type_of(path)
+        rank = order.index(kind) if kind in order else len(order)
+        return rank, rank_of[path], path.suffix.lower() != ".zarr", str(path)
 
     wanted = spacings[0] / f"{tomogram_type}.zarr"
-    path = min((path for spacing in spacings for path in _tomograms(spacing)), key=preference, default=wanted)
-    if path.stem != tomogram_type:
-        logger.warning("%s: has no tomogram of type %s; %s is taken", run, tomogram_type, path.name)
-    return RunLocation(name=run.name, tomogram_path=path, picks_directory=_picks_directory(run))
+    path = min(rank_of, key=preference, default=wanted)
+    return RunLocation(name=printable(run.name), tomogram_path=path, picks_directory=_picks_directory(run))
+
+
+def _in_spacing(spacing: Path) -> list[Path]:
+    """Tomograms of one voxel spacing, in copick's layout or in that of the CryoET Data Portal."""
+    return [path for folder in (spacing, *_subdirectories(spacing / "Tomograms")) for path in _tomograms(folder)]
+
+
+def _type_of(path: Path) -> str:
+    """Reconstruction, by the name of the file, or by what the CryoET Data Portal says beside it of its processing."""
+    try:
+        said = json.loads((path.parent / "tomogram_metadata.json").read_text(encoding="utf8"))["processing"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return path.stem
+    return {"raw": "wbp"}.get(said, str(said))
 
 
 def _picks_directory(run: Path) -> Path | None:
@@ -134,14 +198,15 @@ def _picks_directory(run: Path) -> Path | None:
 
 
 def _spacings(run: Path) -> list[Path]:
-    """Folders of tomograms of a copick run, the smallest voxels first."""
-    found = [path for path in _subdirectories(run) if path.name.startswith("VoxelSpacing")]
-    return sorted(found, key=_spacing_angstrom)
+    """Folders of tomograms of a run, those first whose voxels are most like the ones that the networks know."""
+    found = [*_subdirectories(run), *_subdirectories(run / "Reconstructions")]
+    return sorted((path for path in found if path.name.startswith("VoxelSpacing")), key=_unlikeness)
 
 
-def _spacing_angstrom(spacing: Path) -> float:
+def _unlikeness(spacing: Path) -> float:
+    """How many times larger or smaller its voxels are, as a logarithm."""
     try:
-        return float(spacing.name.removeprefix("VoxelSpacing"))
+        return abs(math.log(float(spacing.name.removeprefix("VoxelSpacing")) / CZII_VOXEL_ANGSTROM))
     except ValueError:
         return math.inf
 

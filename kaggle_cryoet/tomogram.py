@@ -1,5 +1,6 @@
 """`Tomogram`: a volume of voxels and their size. Read strictly, written whole or not at all."""
 
+import itertools
 import logging
 import math
 import shutil
@@ -54,11 +55,28 @@ class RunLocation:
     """Folder of the copick JSON files, one per particle type; None if there is none."""
 
 
+def run_of(tomogram_path: Path) -> Path | None:
+    """Folder of the run that a tomogram lies in; None if it lies in none.
+
+    It holds the folder `VoxelSpacing*` of the tomogram in copick's layout, and in that of the CryoET Data Portal a
+    folder `Reconstructions` with it, where the tomogram is in `Tomograms/100`.
+    """
+    for folder in itertools.islice(tomogram_path.parents, 3):
+        if folder.name.startswith("VoxelSpacing"):
+            run = folder.parent
+            return run.parent if run.name == "Reconstructions" else run
+    return None
+
+
 def run_name(tomogram_path: Path) -> str:
-    """Name of the run that a tomogram file belongs to: of its copick run, else of the file without its suffix."""
-    if tomogram_path.parent.name.startswith("VoxelSpacing"):
-        return tomogram_path.parent.parent.name
-    return tomogram_path.stem.removesuffix(".ome")
+    """Name of the run that a tomogram file belongs to: of its run's folder, else of the file without its suffix."""
+    run = run_of(tomogram_path)
+    return printable(tomogram_path.stem.removesuffix(".ome") if run is None else run.name)
+
+
+def printable(name: str) -> str:
+    """A name as it can be written: bytes in it that are not UTF-8 are spelt out."""
+    return name.encode("utf8", "backslashreplace").decode("utf8")
 
 
 def read_tomogram(location: RunLocation | str | Path, *, name: str | None = None) -> Tomogram:

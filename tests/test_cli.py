@@ -15,7 +15,7 @@ from kaggle_cryoet.cli import main
 from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.models.store import load_unet, save_unet
 from kaggle_cryoet.picks import Picks, read_copick
-from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.runs import find_picks, find_runs
 from kaggle_cryoet.submission import read_submission, write_submission
 
 Run = Callable[..., tuple[int, str, str]]
@@ -314,6 +314,41 @@ def test_a_denoiser_without_a_denoised_reconstruction_ends_with_status_2(run: Ru
     assert status == 2
     assert_one_clear_line(err, "denoises reconstructions of the type 'denoised', got wbp alone")
     assert not (tmp_path / "made").exists()
+
+
+def test_a_dry_run_leaves_out_runs_without_picks(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, *others = sorted(path.name for path in (labelled_runs / "overlay" / "ExperimentRuns").iterdir())
+    shutil.rmtree(labelled_runs / "overlay" / "ExperimentRuns" / first)
+    status, _, _ = run("dry-run", labelled_runs, "--output", tmp_path / "dry", "--weights", small_model)
+    assert status == 0
+    assert "1 of 3 runs have no picks and are left out" in caplog.text
+    assert set(read_submission(tmp_path / "dry" / "submission.csv")) <= set(others)
+
+
+def test_picks_for_other_programs_are_those_of_the_csv_with_scores(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    status, out, _ = run(
+        "predict",
+        labelled_runs,
+        "--output",
+        tmp_path / "a.csv",
+        "--weights",
+        small_model,
+        "--picks",
+        tmp_path / "picks",
+    )
+    assert (status, f"copick JSON: {tmp_path / 'picks'}" in out) == (0, True)
+    rows = read_submission(tmp_path / "a.csv")
+    written = {name: read_copick(folder) for name, folder in find_picks(tmp_path / "picks").items()}
+    assert sum(len(picks) for picks in rows.values()) > 0
+    assert {name: len(picks) for name, picks in written.items() if len(picks)} == {
+        name: len(picks) for name, picks in rows.items()
+    }
+    content = json.loads(next((tmp_path / "picks").rglob("kaggle-cryoet_0_ribosome.json")).read_text())
+    assert all(0 <= point["score"] <= 1 for point in content["points"])
 
 
 def test_a_dry_run_without_picks_ends_with_status_2(

@@ -249,3 +249,11 @@ def test_the_table_is_aligned_and_ends_with_the_score() -> None:
     assert len({len(line) for line in lines[:-1]}) == 1
     assert lines[3].split() == ["beta-galactosidase", "8", "4", "4", "0", "4", "0.5000", "1.0000", "0.9444", "2"]
     assert lines[-1] == "score 0.944444"
+
+
+def test_a_table_without_some_types_says_what_those_that_are_there_score() -> None:
+    picks = every_type(np.random.default_rng(0))
+    truth = {"TS_1": picks.select(np.isin(picks.label, (2, 3)))}  # beta-galactosidase, which weighs 2, and ribosome
+    found = {"TS_1": truth["TS_1"].select(truth["TS_1"].label == 2)}
+    lines = evaluate(found, truth).format_table().splitlines()
+    assert lines[-2:] == ["of the types that are there 0.666667", f"score {2 / 7:.6f}"]

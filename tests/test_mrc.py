@@ -176,6 +176,15 @@ def test_an_image_and_a_stack_of_volumes_are_refused(tmp_path: Path, volume: Vol
         read_tomogram(save(tmp_path / "stack.mrc", np.stack([volume, volume])))
 
 
+def test_a_tilt_series_is_refused(tmp_path: Path, volume: Volume) -> None:
+    path = save(tmp_path / "tilts.mrc", volume)
+    change_header(path, ispg=0, mz=1)
+    with pytest.raises(InputError, match=r"tilts\.mrc: is a stack of 10 images, as its header says"):
+        read_tomogram(path)
+    change_header(path, mz=len(volume))
+    assert read_tomogram(path).data.shape == volume.shape
+
+
 def test_what_mrcfile_warns_of_is_logged(tmp_path: Path, volume: Volume, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "a.mrc"
     with mrcfile.new(path) as mrc:

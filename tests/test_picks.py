@@ -1,6 +1,7 @@
 """`Picks`, and the copick JSON that holds them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +175,37 @@ def test_files_that_are_no_copick_picks_are_refused(tmp_path: Path, content: obj
     assert str(tmp_path / "ribosome.json") in str(caught.value)
 
 
-def test_a_transformation_that_moves_the_point_is_refused(tmp_path: Path) -> None:
+def test_a_transformation_moves_the_point(tmp_path: Path) -> None:
     moved = np.eye(4)
     moved[0, 3] = 5.0
     point = {"location": {"x": 1, "y": 2, "z": 3}, "transformation_": moved.tolist()}
-    with pytest.raises(InputError, match="not a rotation"):
-        read_copick(save(tmp_path, copick(point)))
+    untold = {"location": {"x": 1, "y": 2, "z": 3}, "transformation_": None}
+    picks = read_copick(save(tmp_path, copick(point, untold)))
+    assert picks.position_zyx_angstrom.tolist() == [[3, 2, 6], [3, 2, 1]]
+    assert picks.orientation_zyx is None
+
+
+def test_hidden_files_are_left_out_and_no_points_are_none(tmp_path: Path) -> None:
+    folder = save(tmp_path, copick() | {"points": None})
+    (folder / "._u_1_ribosome.json").write_bytes(b"\x00\xff")
+    assert len(read_copick(folder)) == 0
+
+
+def test_picks_of_another_user_are_named_as_copick_names_them_and_have_scores(tmp_path: Path) -> None:
+    picks = replace(make_picks([3, 3]), score=np.array([0.5, 0.123456]))
+    write_copick(tmp_path, picks, "TS_1", user_id="kaggle-cryoet")
+    content = json.loads((tmp_path / "kaggle-cryoet_0_ribosome.json").read_text())
+    assert [point["score"] for point in content["points"]] == [0.5, 0.1235]
+    assert (content["user_id"], content["session_id"], content["pickable_object_name"]) == (
+        "kaggle-cryoet",
+        "0",
+        "ribosome",
+    )
+    assert sorted(path.name.split("_")[2] for path in tmp_path.iterdir()) == sorted(
+        f"{name}.json" for name in PARTICLE_NAMES
+    )
+    read = read_copick(tmp_path)
+    np.testing.assert_allclose(read.position_zyx_angstrom, picks.position_zyx_angstrom, atol=1e-3)
 
 
 def test_files_are_of_the_type_that_they_say_and_of_that_of_their_name_if_they_say_none(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Every form of directory in which tomograms and picks are found."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,10 +72,10 @@ def test_the_wanted_type_is_taken_else_the_cleanest_else_the_first(
     assert taken(tmp_path / "run", "denoised") == "mine.zarr"
 
 
-def test_the_smallest_voxels_are_preferred_among_equal_types(tmp_path: Path) -> None:
-    for spacing in ("20.000", "9.500", "10.000"):
+def test_voxels_that_are_most_like_those_the_networks_know_are_preferred_among_equal_types(tmp_path: Path) -> None:
+    for spacing in ("20.000", "4.990", "10.012"):
         add(tmp_path / f"run/VoxelSpacing{spacing}/denoised.zarr")
-    assert find_runs(tmp_path / "run")[0].tomogram_path.parent.name == "VoxelSpacing9.500"
+    assert find_runs(tmp_path / "run")[0].tomogram_path.parent.name == "VoxelSpacing10.012"
 
 
 def test_a_run_without_its_tomogram_is_listed_so_that_it_can_be_named(train: Path) -> None:
@@ -92,9 +93,86 @@ def test_a_folder_of_files_gives_a_run_for_each(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     assert [(run.name, run.tomogram_path.name) for run in find_runs(tmp_path)] == [("a", "a.mrc"), ("b", "b.zarr")]
     assert [run.name for run in find_runs(tmp_path / "a.mrc")] == ["a"]
-    (tmp_path / "b.mrc").touch()
-    with pytest.raises(InputError, match="two tomograms named 'b'"):
+    (tmp_path / "a.rec").touch()
+    with pytest.raises(InputError, match="two tomograms named 'a'"):
         find_runs(tmp_path)
+
+
+def test_a_file_beside_a_store_of_its_name_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    add(tmp_path / "b.zarr")
+    (tmp_path / "b.mrc").touch()
+    assert [run.tomogram_path.name for run in find_runs(tmp_path)] == ["b.zarr"]
+    assert "1 files are left out beside a .zarr of their name" in caplog.text
+
+
+def test_folders_with_one_tomogram_in_each_are_runs(tmp_path: Path) -> None:
+    for name in ("TS_01", "TS_02"):
+        (add(tmp_path / name) / f"{name}_rec.mrc").touch()
+        add(tmp_path / name / "frames")
+    (tmp_path / "notes").mkdir()
+    found = [(run.name, run.tomogram_path.name) for run in find_runs(tmp_path)]
+    assert found == [("TS_01", "TS_01_rec.mrc"), ("TS_02", "TS_02_rec.mrc")]
+    (tmp_path / "TS_02" / "TS_02_odd.mrc").touch()
+    with pytest.raises(InputError, match=r"holds no tomogram; expected .* folders with one of these in each"):
+        find_runs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [".", "10440", "10440/TS_5_4", "10440/TS_5_4/Reconstructions", "10440/TS_5_4/Reconstructions/VoxelSpacing10.012"],
+)
+def test_a_dataset_of_the_cryoet_data_portal_is_found(
+    tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, processing in (("100", "raw"), ("101", "denoised")):
+        folder = add(tmp_path / "10440/TS_5_4/Reconstructions/VoxelSpacing10.012/Tomograms" / number)
+        (folder / "tomogram_metadata.json").write_text(f'{{"processing": "{processing}"}}')
+        (folder / "TS_5_4.mrc").touch()
+        add(folder / "TS_5_4.zarr")
+    add(tmp_path / "10440/TS_5_4/Reconstructions/VoxelSpacing4.990/Tomograms/100/TS_5_4.zarr")
+    add(tmp_path / "10440/TS_5_4/TiltSeries")
+    if form == ".":  # what is above a dataset is not
+        with pytest.raises(InputError, match="holds no tomogram"):
+            find_runs(tmp_path)
+        return
+    [run] = find_runs(tmp_path / form)
+    assert run.name == "TS_5_4"
+    assert run.tomogram_path.relative_to(tmp_path).parts[-4:] == (
+        "VoxelSpacing10.012",
+        "Tomograms",
+        "101",
+        "TS_5_4.zarr",
+    )
+    assert caplog.text == ""
+    [raw] = find_runs(tmp_path / form, tomogram_type="wbp")
+    assert raw.tomogram_path.parent.name == "100"
+    [itself] = find_runs(run.tomogram_path)
+    assert (itself.name, itself.tomogram_path) == (run.name, run.tomogram_path)
+    [beside] = find_runs(run.tomogram_path.parent)
+    assert (beside.name, beside.tomogram_path) == (run.name, run.tomogram_path)
+
+
+def test_runs_are_chosen_by_their_names_and_others_are_not_spoken_of(
+    train: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (train / "static/ExperimentRuns/TS_6_4/VoxelSpacing10.000/denoised.zarr").rmdir()
+    assert [run.name for run in find_runs(train, names=["TS_5_4"])] == ["TS_5_4"]
+    assert [run.name for run in find_runs(train, names=["TS_9*", "TS_5_4"])] == ["TS_5_4", "TS_99_9"]
+    assert caplog.text == ""
+    assert [run.name for run in find_runs(train, names=["TS_?_4"])] == ["TS_5_4", "TS_6_4"]
+    assert "TS_6_4: has no tomogram of type denoised" in caplog.text
+    with pytest.raises(InputError, match=r"holds no run TS_1, X\*$"):
+        find_runs(train, names=["X*", "TS_5_4", "TS_1"])
+
+
+def test_a_name_that_is_not_utf_8_is_spelt_out(tmp_path: Path) -> None:
+    try:
+        (tmp_path / os.fsdecode(b"bad_\xff.mrc")).touch()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    [run] = find_runs(tmp_path)
+    assert run.name == "bad_\\udcff"
+    assert run.tomogram_path.exists()
 
 
 def test_files_of_forms_that_are_not_read_are_said_to_be_left_out(

@@ -25,6 +25,8 @@ SKEW_BLOCKS = 200_000
 """About so many blocks of voxels, evenly spread, tell the skew."""
 MOST_PADDINGS = 3
 """Padding of no more values than this is told from what is padded."""
+MOST_DEPTH = 1.2
+"""A volume that is thicker than this many times its shorter edge seems to have its axes out of order."""
 SAME_SCALE = 0.03
 """Voxels that differ by less than this share from the competition's are taken as they are: networks are trained on
 particles that vary in size as much."""
@@ -69,7 +71,7 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_dou
     """
     settings = settings or AdaptSettings()
     depth, height, width = tomogram.data.shape
-    if depth > 2 * min(height, width):
+    if depth > MOST_DEPTH * min(height, width):
         logger.warning(
             "%s: has %d x %d x %d voxels, z y x, and is thin along %s; expected along z: are its axes in order?",
             tomogram.name,
