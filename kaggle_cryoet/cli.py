@@ -147,9 +147,9 @@ def dry_run(
     strict: bool,
 ) -> None:
     """Predict the labelled tomograms in TRAIN_DIR, score them, and draw what was found and missed."""
-    from kaggle_cryoet import jobs
+    from kaggle_cryoet.dry_run import dry_run as run_on_labelled
 
-    prediction, score, page = jobs.dry_run(
+    prediction, score, page = run_on_labelled(
         train_dir,
         output=output,
         run_names=runs,
@@ -172,9 +172,9 @@ def dry_run(
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the score there as well.")
 def evaluate(submission: Path, truth: Path, json_path: Path | None) -> None:
     """Score a submission as the competition does."""
-    from kaggle_cryoet import jobs
+    from kaggle_cryoet.jobs import evaluate as score_of
 
-    score = jobs.evaluate(submission, truth)
+    score = score_of(submission, truth)
     if json_path is not None:
         write_json(json_path, score.to_json_dict())
     click.echo(score.format_table())

@@ -1,4 +1,4 @@
-"""What a user asks for, from input to files: predict, dry run, evaluate; the command line calls these."""
+"""What a user asks for, from input to files: predict and evaluate; the command line calls these."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kaggle_cryoet import __version__
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.picking.branches import BRANCHES, SHIPPED_WEIGHTS, find_models
+from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, find_models
 
 if TYPE_CHECKING:
     import pandas
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from kaggle_cryoet.tomogram import RunLocation
 
 __all__ = [
-    "BRANCHES",
     "Prediction",
-    "dry_run",
     "evaluate",
     "predict",
     "run_prediction",
@@ -84,7 +82,7 @@ def run_prediction(
     output
         Path of the csv.
     branch
-        Which networks pick: one of `BRANCHES`.
+        Which networks pick: one of `picking.branches.BRANCHES`.
     device
         `auto`, `cpu` or `cuda`.
     weights
@@ -168,7 +166,7 @@ def run_prediction(
     )
     if writer is not None:
         used = {"branch": branch, "weights": ", ".join(map(str, folders.values()))}
-        _write_report(writer, runs, prediction, truth=None, score=None, settings=used, command=command)
+        write_report(writer, runs, prediction, truth=None, score=None, settings=used, command=command)
     return prediction
 
 
@@ -233,78 +231,7 @@ def evaluate(submission: str | Path, truth: str | Path) -> Score:
     return metric.evaluate(read_submission(submission, experiments=reference), reference)
 
 
-def dry_run(
-    train_dir: str | Path,
-    *,
-    output: str | Path = "dry-run",
-    run_names: Sequence[str] = (),
-    branch: str = "unet",
-    device: str = "auto",
-    weights: str | Path | None = None,
-    settings: PickSettings | None = None,
-    tomogram_type: str = "denoised",
-    progress: bool = False,
-    command: str = "",
-) -> tuple[Prediction, Score, Path]:
-    """Predict labelled tomograms as if they were not, score the result, and draw it.
-
-    Writes `submission.csv`, `score.json` and `index.html` with pictures into `output`. What is in tomograms that could
-    not be picked counts as missed, as in the competition; runs without picks are left out.
-
-    Raises
-    ------
-    InputError
-        If no run has picks, or every run failed.
-    """
-    from kaggle_cryoet import metric
-    from kaggle_cryoet.picking.settings import PickSettings
-    from kaggle_cryoet.picks import read_copick
-    from kaggle_cryoet.report.page import ReportWriter
-    from kaggle_cryoet.runs import find_runs
-    from kaggle_cryoet.whole_file import write_json
-
-    output = Path(output)
-    found = find_runs(train_dir, tomogram_type=tomogram_type, names=run_names)
-    runs = [run for run in found if run.picks_directory is not None]
-    if not runs:
-        raise InputError(
-            f"run {found[0].name} has no picks, which a dry run needs; use predict for unlabelled tomograms"
-        )
-    if len(runs) < len(found):
-        logger.warning("%d of %d runs have no picks and are left out", len(found) - len(runs), len(found))
-    truth = {run.name: read_copick(run.picks_directory) for run in runs if run.picks_directory is not None}
-    settings = settings or PickSettings()
-    writer = ReportWriter(output, adapt_settings=settings.adapt)  # a folder that cannot be made is noticed now
-    prediction = run_prediction(
-        train_dir,
-        output=output / "submission.csv",
-        branch=branch,
-        device=device,
-        weights=weights,
-        settings=settings,
-        run_names=[run.name for run in runs],
-        tomogram_type=tomogram_type,
-        progress=progress,
-    )
-    if not prediction.picks:
-        raise InputError(f"no run could be picked: {next(iter(prediction.failed.values()))}")
-    if prediction.failed:
-        logger.warning("what is in tomograms that could not be picked counts as missed: %d", len(prediction.failed))
-    score = metric.evaluate(prediction.picks, truth)
-    write_json(output / "score.json", score.to_json_dict())
-    page = _write_report(
-        writer,
-        runs,
-        prediction,
-        truth=truth,
-        score=score,
-        settings={"branch": branch, "weights": str(SHIPPED_WEIGHTS if weights is None else weights)},
-        command=command,
-    )
-    return prediction, score, page
-
-
-def _write_report(
+def write_report(
     writer: ReportWriter,
     runs: Sequence[RunLocation],
     prediction: Prediction,

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from kaggle_cryoet.cli import cli
-from kaggle_cryoet.jobs import dry_run
+from kaggle_cryoet.dry_run import dry_run
 from kaggle_cryoet.models.store import load_hybrid, load_unet, load_yolo
 from kaggle_cryoet.particles import label_of
 from kaggle_cryoet.picking.branches import HYBRID_FOLDER, SHIPPED_WEIGHTS, UNET_FOLDER, YOLO_FOLDER
