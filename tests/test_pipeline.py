@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from kaggle_cryoet.picking import pickers, pipeline
 from kaggle_cryoet.picking.candidates import LocaliseSettings, find_candidates
 from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picking.pickers import UNetPicker
-from kaggle_cryoet.picking.pipeline import pick_runs
+from kaggle_cryoet.picking.pipeline import pick_on_device, pick_runs
 from kaggle_cryoet.picking.segment import ScoreGrid, SegmentSettings, segment
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks, read_copick
@@ -316,3 +317,8 @@ def test_flips_are_saved_when_the_forecast_is_beyond_the_deadline_so_that_no_tom
     assert used[0] == 8
     assert used[1] < 8
     assert "going on by unet" in caplog.text
+    for others, enough in ((0, True), (4, False)):  # which wait for the same device
+        used.clear()
+        deadline = clock[0] + 3.0
+        assert len(list(pick_on_device(runs[:2], small_model, wished, CPU, deadline, partial(int, others)))) == 2
+        assert (used == [8, 8]) == enough

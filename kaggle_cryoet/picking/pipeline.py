@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -113,8 +113,12 @@ def pick_on_device(
     settings: PickSettings,
     device: torch.device,
     deadline: float | None,
+    waiting: Callable[[], int] = lambda: 0,
 ) -> Iterator[Outcome]:
-    """Pick runs one by one; while one is in the networks, the next is read, and on a GPU the one before is decided."""
+    """Pick runs one by one; while one is in the networks, the next is read, and on a GPU the one before is decided.
+
+    So many others are waiting for the device, which share the time that is left.
+    """
     looker = _Looker(weights, settings, device, deadline)
     deciding: _Deciding | None = None
     with (
@@ -128,7 +132,7 @@ def pick_on_device(
             try:
                 tomogram = reading.result()
                 began = time.monotonic()
-                seen = looker.look(tomogram, left=len(runs) - number, asked=asked)
+                seen = looker.look(tomogram, left=len(runs) - number + waiting(), asked=asked)
                 if seen is not None:
                     deciding = _Deciding(
                         run=run.name,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,6 +17,9 @@ from kaggle_cryoet.picking.pipeline import Outcome, pick_on_device
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.processes import end_with_parent
 from kaggle_cryoet.tomogram import RunLocation
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +31,7 @@ its process does so twice."""
 
 def _work(
     outcomes: "multiprocessing.queues.Queue[Outcome | None]",
+    waiting: "Synchronized[int]",
     runs: Sequence[RunLocation],
     weights: Path,
     settings: PickSettings,
@@ -35,7 +40,7 @@ def _work(
 ) -> None:
     """A worker process: its outcomes, then None. The clock of the deadline is that of the machine."""
     end_with_parent()
-    for outcome in pick_on_device(runs, weights, settings, device, deadline):
+    for outcome in pick_on_device(runs, weights, settings, device, deadline, lambda: waiting.value):
         outcomes.put(outcome)
     outcomes.put(None)
 
@@ -58,13 +63,21 @@ class _Worker:
         self.missing = list(share)
         self.alone = alone
         self.later = list(later)
+        self.waiting: Synchronized[int] = context.Value("i", len(self.later))
         self.silent_deaths = silent_deaths
         self.outcomes: multiprocessing.queues.Queue[Outcome | None] = context.Queue()
         self.process = context.Process(
-            target=_work, args=(self.outcomes, share, work.weights, work.settings, device, work.deadline), daemon=True
+            target=_work,
+            args=(self.outcomes, self.waiting, share, work.weights, work.settings, device, work.deadline),
+            daemon=True,
         )
         with _main_hidden():
             self.process.start()
+
+    def take_over(self, runs: Sequence[RunLocation]) -> None:
+        """Have further runs picked when it is done; it knows from now on how many are waiting."""
+        self.later += runs
+        self.waiting.value = len(self.later)
 
     def hear(self, timeout: float) -> Outcome | None:
         """The next outcome, or None when the worker is done; `queue.Empty` if it says nothing in time."""
@@ -162,6 +175,6 @@ def _after_death(worker: _Worker, work: _Work, workers: list[_Worker], usable: l
         return
     logger.warning("%s, the %dth in a row; another device goes on with %d tomograms", reason, deaths, len(left))
     if workers:
-        min(workers, key=lambda other: len(other.missing) + len(other.later)).later += left
+        min(workers, key=lambda other: len(other.missing) + len(other.later)).take_over(left)
     else:
         workers.append(_Worker(left, work, usable[0]))
