@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.picks import NO_PICKS, Picks
 from kaggle_cryoet.submission import read_submission, write_submission
 from kaggle_cryoet.whole_file import whole_file
 
@@ -201,9 +201,8 @@ class GrowingSubmission:
         except InputError as error:
             logger.warning("%s; starting anew", error)
             return
-        nothing = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
         for run, note in interrupted.items():
-            found = rows.get(run, nothing)
+            found = rows.get(run, NO_PICKS)
             if run not in self.runs or len(found) != len(note.scores):
                 continue
             if self.runs[run] != note.tomogram:

@@ -75,11 +75,14 @@ class Picks:
         return Picks(position_zyx_angstrom=self.position_zyx_angstrom[:, [0, 2, 1]], label=self.label, score=self.score)
 
 
+NO_PICKS = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
+
+
 def concatenate(parts: Sequence[Picks]) -> Picks:
     """All picks of the parts in their order; with orientations if every part that is not empty has them."""
     parts = [part for part in parts if len(part)]
     if not parts:
-        return Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
+        return NO_PICKS
     orientations = [part.orientation_zyx for part in parts if part.orientation_zyx is not None]
     return Picks(
         position_zyx_angstrom=np.concatenate([part.position_zyx_angstrom for part in parts]),

@@ -14,12 +14,11 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.growing import GrowingSubmission, identity, settings_key
 from kaggle_cryoet.jobs import run_prediction
 from kaggle_cryoet.picking import pipeline
-from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.picks import NO_PICKS, Picks
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.submission import read_submission, write_submission
 from kaggle_cryoet.whole_file import sole_writer
 
-NOTHING = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
 RUNS = ("TS_1", "TS_2", "TS_3")
 
 
@@ -41,7 +40,7 @@ def begin(
 def interrupted(output: Path) -> GrowingSubmission:
     submission = begin(output)
     submission.add("TS_2", some(5), 2.5)
-    submission.add("TS_1", NOTHING, 1.5)
+    submission.add("TS_1", NO_PICKS, 1.5)
     return submission
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
-from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.picks import NO_PICKS, Picks
 from kaggle_cryoet.report.matching import confusion_matrix
 from kaggle_cryoet.report.plots import draw_confusion_matrix
 from kaggle_cryoet.report.style import LIGHT
@@ -20,10 +20,9 @@ BACKGROUND = "background"
 
 def confusion_of_runs(found: Mapping[str, Picks], truth: Mapping[str, Picks]) -> NDArray[np.int64]:
     """`(7, 7)` sum of `matching.confusion_matrix` over the runs of `truth`; of one that is not found all is missed."""
-    nothing = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
     matrix = np.zeros((len(PARTICLES) + 1,) * 2, dtype=np.int64)
     for run, reference in truth.items():
-        matrix += confusion_matrix(found.get(run, nothing), reference)
+        matrix += confusion_matrix(found.get(run, NO_PICKS), reference)
     return matrix
 
 

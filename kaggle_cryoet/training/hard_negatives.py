@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.picks import NO_PICKS
 from kaggle_cryoet.submission import read_submission
 from kaggle_cryoet.training.calibration import find_hits
 from kaggle_cryoet.training.volumes import LabelledVolume
-
-NOTHING = Picks(position_zyx_angstrom=np.empty((0, 3)), label=np.empty(0, dtype=np.int64))
 
 
 def with_hard_places(volumes: Sequence[LabelledVolume], submission: str | Path) -> list[LabelledVolume]:
@@ -26,7 +24,7 @@ def with_hard_places(volumes: Sequence[LabelledVolume], submission: str | Path) 
     found = read_submission(submission)
     hard = []
     for volume in volumes:
-        picks = found.get(volume.name, NOTHING)
+        picks = found.get(volume.name, NO_PICKS)
         if volume.exchanged:
             picks = picks.with_y_and_x_exchanged()
         places = picks.position_zyx_angstrom[~find_hits(picks, volume.picks)]

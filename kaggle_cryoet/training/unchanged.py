@@ -33,7 +33,6 @@ def picks_digest(picks: Iterable[Picks]) -> str:
     """What tells labelled tomograms from others of their names, wherever they are: a digest of labels and centres."""
     digest = hashlib.sha256()
     for found in picks:
-        digest.update(f"{len(found)} ".encode())
         digest.update(found.label.astype("<i8").tobytes())
         digest.update(found.position_zyx_angstrom.astype("<f8").tobytes())
     return digest.hexdigest()[:16]
