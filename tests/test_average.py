@@ -37,15 +37,19 @@ def test_the_average_of_models_has_the_mean_of_their_weights_and_thresholds(tmp_
     assert average.settings == SETTINGS
 
 
-def test_what_all_models_began_with_is_noted_once(tmp_path: Path) -> None:
-    starts = ({"seed": 0}, {"seed": 0}, {"seed": 9}, None)
+def test_an_ancestor_is_told_of_once(tmp_path: Path) -> None:
+    first = {"seed": 0, "commit": "a", "started_from": {"seed": 7}}
+    mean = {"average_of": [{"seed": 3, "started_from": first}, first]}
+    starts = (first, first, mean, None)
     for number, start in enumerate(starts):
         model = load_unet(save(tmp_path / str(number), number))
-        save_unet(tmp_path / str(number), replace(model, provenance={"started_from": start}))
+        save_unet(tmp_path / str(number), replace(model, provenance={"seed": 10 + number, "started_from": start}))
     parts = load_unet(average_models([tmp_path / str(n) for n in range(4)], tmp_path / "mean")).provenance["average_of"]
-    assert [part["started_from"] for part in parts] == [{"seed": 0}, "the same model as the first", {"seed": 9}, None]
-    parts = load_unet(average_models([tmp_path / "3", tmp_path / "3"], tmp_path / "of none")).provenance["average_of"]
-    assert [part["started_from"] for part in parts] == [None, None]
+    above = {"seed": 0, "commit": "a", "told": "above"}
+    shorter = {"average_of": [{"seed": 3, "started_from": above}, above]}
+    assert [part["started_from"] for part in parts] == [first, above, shorter, None]
+    again = load_unet(average_models([tmp_path / "mean", tmp_path / "0"], tmp_path / "again")).provenance["average_of"]
+    assert again == [{"average_of": parts}, {"seed": 10, "told": "above"}]
 
 
 def test_models_of_different_networks_or_one_alone_have_no_average(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Averages of weights: of one network while it trains, and of several trained ones."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, WeightAveraging
@@ -13,8 +15,8 @@ from kaggle_cryoet.models.store import load_unet, save_unet
 
 WARM_UP = 10
 """An average of few steps forgets faster: after n steps, its decay is at most (1 + n) / (10 + n)."""
-SAME_START = "the same model as the first"
-"""In the provenance of an average, of all models but the first."""
+TOLD_ABOVE = {"told": "above"}
+"""In the provenance of an average, of an ancestor that it has told of before, beside its commit and seed."""
 
 
 class RunningAverage(WeightAveraging):
@@ -78,11 +80,28 @@ def average_models(models: Sequence[str | Path], output: str | Path) -> Path:
     }
     first.network.load_state_dict(mean)
     thresholds = torch.tensor([model.thresholds for model in loaded], dtype=torch.float64).mean(dim=0)
-    provenance = {"average_of": [dict(model.provenance) for model in loaded]}
-    began = first.provenance.get("started_from")
-    for part in provenance["average_of"][1:]:
-        if began is not None and part.get("started_from") == began:  # which holds all that came before
-            part["started_from"] = SAME_START
+    provenance = told_once({"average_of": [dict(model.provenance) for model in loaded]})
     decided = replace(first, thresholds=tuple(thresholds.tolist()), calibration=None)
     save_unet(output, replace(decided, provenance=provenance))
     return Path(output)
+
+
+def told_once(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """A provenance that tells of each ancestor once, where it comes first; models of an average have them in common."""
+    told: set[str] = set()
+
+    def once(ancestor: Any) -> Any:
+        if isinstance(ancestor, list):
+            return [once(item) for item in ancestor]
+        if not isinstance(ancestor, Mapping):
+            return ancestor
+        content = json.dumps(ancestor, sort_keys=True)
+        if content in told:
+            return {name: ancestor[name] for name in ("commit", "seed") if name in ancestor} | TOLD_ABOVE
+        told.add(content)
+        return {
+            name: once(value) if name in ("average_of", "started_from") else value for name, value in ancestor.items()
+        }
+
+    once_told: dict[str, Any] = once(provenance)
+    return once_told
