@@ -16,6 +16,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_unet
 from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings
 from kaggle_cryoet.particles import PARTICLE_NAMES
+from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.candidates import LocaliseSettings
 from kaggle_cryoet.picking.equalise import mean_spectrum
 from kaggle_cryoet.picking.settings import PickSettings
@@ -273,6 +274,17 @@ def test_a_finished_training_can_be_resumed_and_stays_what_it_is(data, tmp_path,
     assert log_of(tmp_path) == log
     for name, value in weights_of(tmp_path / "unet3d").items():
         np.testing.assert_array_equal(value, weights[name])
+
+
+def test_a_training_of_an_earlier_version_is_gone_on_with_as_if_it_had_the_usual_settings(data, tmp_path):
+    train(data, tmp_path)
+    path = tmp_path / "unet3d" / "model.json"
+    content = json.loads(path.read_text())
+    del content["provenance"]["training_picks"], content["provenance"]["data"]["adapt"]
+    path.write_text(json.dumps(content))
+    train(data, tmp_path, resume=True)
+    with pytest.raises(InputError, match=r"but data\.adapt changed"):
+        train(data, tmp_path, resume=True, data=DataSettings(adapt=AdaptSettings(tilt_axis="y")))
 
 
 def test_what_is_scored_is_the_average_of_the_weights_that_is_saved(data, tmp_path, monkeypatch):

@@ -40,7 +40,8 @@ from kaggle_cryoet.training.side_by_side import Training, train_side_by_side
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.time_limit import check_time_limit
 from kaggle_cryoet.training.unchanged import check_unchanged, picks_digest
-from kaggle_cryoet.training.unet import TrainingLength, check_start
+from kaggle_cryoet.training.unet import TrainingLength
+from kaggle_cryoet.training.unet_start import check_start
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
 from kaggle_cryoet.whole_file import write_json
 

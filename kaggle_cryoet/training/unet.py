@@ -4,13 +4,11 @@ import functools
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
@@ -18,9 +16,7 @@ from torch.utils.data import Dataset
 
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.models.store import UNetModel, load_unet
-from kaggle_cryoet.models.unet3d import UNetSettings, build_unet
-from kaggle_cryoet.picking.adapt import AdaptSettings
+from kaggle_cryoet.models.store import load_unet
 from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.candidates import LocaliseSettings
 from kaggle_cryoet.picking.devices import choose_devices
@@ -40,7 +36,7 @@ from kaggle_cryoet.training.faults import raise_as_here
 from kaggle_cryoet.training.keep_within_time import KeepWithinTime
 from kaggle_cryoet.training.loaders import loader_processes
 from kaggle_cryoet.training.module import SCHEDULE, UNetModule, UNetTrainingSettings
-from kaggle_cryoet.training.presets import Recipe, network_settings, training_preset
+from kaggle_cryoet.training.presets import network_settings, training_preset
 from kaggle_cryoet.training.ranks import LeaveAtOnce
 from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.stream import LeadStream, Stream, StreamedCrops
@@ -54,7 +50,7 @@ from kaggle_cryoet.training.trainer import (
     training_precision,
 )
 from kaggle_cryoet.training.unchanged import check_unchanged, picks_digest
-from kaggle_cryoet.training.volumes import MOST_FOR_SPECTRUM, Source, evenly, load_labelled_volume, spectrum_of
+from kaggle_cryoet.training.unet_start import began_with, network_to_train, spectrum_to_train
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +137,7 @@ def train_unet(
         data = replace(data, memory_gb=0.0)
     built_from = network_settings(preset, settings)
     start = None if start_from is None else load_unet(start_from)
-    network = _network(preset, built_from, start, seed)
+    network = network_to_train(preset, built_from, start, seed)
     stride: int = network.stride  # type: ignore[assignment]
     if any(edge % network.multiple for edge in crops.shape_zyx):  # type: ignore[operator]
         raise InputError(f"edges of crops must be multiples of {network.multiple}, got {crops.shape_zyx}")
@@ -160,7 +156,7 @@ def train_unet(
         sources, held_out = split_sources(data_directories, validation_directories, data, hold_out=hold_out)
         known = load_unet(output / UNET_FOLDER) if resume else start
         if settings.equalise:
-            built_from = replace(built_from, spectrum=_spectrum(known, sources, data.adapt))
+            built_from = replace(built_from, spectrum=spectrum_to_train(known, sources, data.adapt))
         training, validation = load_split(sources, held_out, data, spectrum=built_from.spectrum, folder=mapped)
         module = UNetModule(
             network,
@@ -209,8 +205,8 @@ def train_unet(
         }
         epochs_saved = 0
         if resume and known is not None:
-            begun = _began_with(known.provenance)
-            asked = _began_with(provenance)
+            begun = began_with(known.provenance)
+            asked = began_with(provenance)
             check_unchanged(begun, {name: asked[name] for name in begun}, what="a training")
             provenance["started_from"] = known.provenance.get("started_from")
             module.thresholds, module.calibration = (
@@ -266,49 +262,3 @@ def _removed(folder: Path) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _began_with(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a training must be as it began: all but memory and processes that it has, and what it keeps apart.
-
-    What an earlier version did not note of the tomograms is left out; settings that it did not have are the usual ones.
-    """
-    noted = ("training_runs", "training_picks", "training_weights")
-    kept = {name: provenance[name] for name in noted if name in provenance}
-    usual = Recipe(training=UNetTrainingSettings())
-    free = ("memory_gb", "keep", "processes")
-
-    def fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            name: fixed(value) if isinstance(value, Mapping) else value
-            for name, value in settings.items()
-            if name not in free
-        }
-
-    return kept | {part: fixed(settings | provenance.get(part, {})) for part, settings in asdict(usual).items()}
-
-
-def _spectrum(known: UNetModel | None, sources: Sequence[Source], adapt: AdaptSettings) -> tuple[float, ...]:
-    """The spectrum that a model knows, or the mean of tomograms."""
-    if known is not None and known.settings.spectrum:
-        return known.settings.spectrum
-    return spectrum_of(load_labelled_volume(source.run, adapt=adapt) for source in evenly(sources, MOST_FOR_SPECTRUM))
-
-
-def check_start(start: UNetModel, preset: str, built_from: UNetSettings) -> None:
-    """Raise an `InputError` unless a model's network is that of a preset."""
-    if replace(start.settings, localise=built_from.localise, spectrum=()) != built_from:
-        raise InputError(f"the model to start from is {start.settings}, preset {preset!r} is {built_from}")
-
-
-def _network(preset: str, built_from: UNetSettings, start: UNetModel | None, seed: int) -> torch.nn.Module:
-    """A network with fresh weights or those of a model."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = build_unet(built_from)
-    if start is not None:
-        check_start(start, preset, built_from)
-        network.load_state_dict(start.network.state_dict())
-    if network.channels_last:
-        network.to(memory_format=torch.channels_last_3d)
-    return network
