@@ -68,9 +68,9 @@ def test_with_time_every_tomogram_is_left_out_once_and_scored_by_a_network_that_
     seen: dict[str, set[str]] = {}
     genuine = side_by_side.train_unet
 
-    def watched(data: tuple[str, ...], output: Path, **options: object) -> Path:
-        seen[output.name] = {Path(path).parent.parent.name for path in data}
-        return genuine(data, output, **options)  # type: ignore[arg-type]
+    def watched(paths: tuple[str, ...], output: Path, **options: object) -> Path:
+        seen[output.name] = {Path(path).parent.parent.name for path in paths}
+        return genuine(paths, output, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(side_by_side, "train_unet", watched)
     names = [run.name for run in find_labelled_runs([labelled_runs])]
@@ -103,11 +103,11 @@ def interrupted_at(number: int, begun: list[str]) -> Callable[..., Path]:
     """`train_unet`, but for the training of a number, which is interrupted; names of all that are begun are noted."""
     genuine = side_by_side.train_unet
 
-    def train(data: tuple[str, ...], output: Path, **options: object) -> Path:
+    def train(paths: tuple[str, ...], output: Path, **options: object) -> Path:
         begun.append(output.name)
         if len(begun) == number:
             raise KeyboardInterrupt
-        return genuine(data, output, **options)  # type: ignore[arg-type]
+        return genuine(paths, output, **options)  # type: ignore[arg-type]
 
     return train
 
@@ -146,7 +146,7 @@ def test_what_an_interrupted_fine_tuning_has_finished_counts_without_time_for_mo
 def test_an_interrupted_fine_tuning_is_not_gone_on_with_for_another_request(
     labelled_runs: Path, tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(data: tuple[str, ...], output: Path, **options: object) -> Path:
+    def interrupted(paths: tuple[str, ...], output: Path, **options: object) -> Path:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(side_by_side, "train_unet", interrupted)
@@ -209,7 +209,7 @@ def test_a_training_is_not_begun_that_would_not_end_in_time_but_the_first_always
 ) -> None:
     trained = []
 
-    def slow(data: tuple[str, ...], output: Path, **options: object) -> None:
+    def slow(paths: tuple[str, ...], output: Path, **options: object) -> None:
         trained.append(output.name)
         time.sleep(0.3)
 

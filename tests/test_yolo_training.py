@@ -358,7 +358,9 @@ def test_a_checkpoint_is_not_there_before_the_models_that_it_stands_for(
 
 def test_a_training_is_resumed_on_the_slices_that_it_wrote_and_on_no_others(labelled_runs: Path, tmp_path: Path):
     def folder_of(*data: Path, resume: bool):
-        return yolo._slice_folder(data, (), tmp_path / "run", PRESETS["ours"], None, resume=resume, progress=False)
+        return yolo._slice_folder(
+            data, (), tmp_path / "run", PRESETS["ours"], None, None, resume=resume, progress=False
+        )
 
     def written() -> dict[str, int]:
         return {str(path): path.stat().st_mtime_ns for path in sorted((tmp_path / "run").rglob("*"))}

@@ -10,8 +10,11 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from kaggle_cryoet.errors import InputError
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-"""What a disk says that is full, or may not be written to."""
+UNWRITABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+)
+"""What a disk says that has no room or is broken, and one that may not be written to or has something else there."""
 _RAISED = re.compile(r"^(\w[\w.]*(?:Error|Exception|Exit|Interrupt)): ", re.MULTILINE)
 """The line of a trace that says what was raised."""
 
@@ -35,8 +38,7 @@ def raise_as_here(error: Exception, output: Path, *, smaller: str) -> NoReturn:
         raise InputError(said) from error
     if said.startswith("DataLoader worker"):
         raise InputError(
-            f"a process that prepares crops or images was ended from outside ({said.partition('. ')[0]}); was memory "
-            "short?"
+            f"a process that prepares crops or images was ended from outside ({said.rstrip(' .')}); was memory short?"
         ) from error
     if name.endswith("OutOfMemoryError"):
         raise InputError(f"{said.partition('. ')[0]}; smaller batches need less{smaller}") from error

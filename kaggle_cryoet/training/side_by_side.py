@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -37,8 +37,8 @@ class Training:
     crops: CropSettings
     preset: str
     start_from: Path | None
-    adapt: AdaptSettings
     seed: int
+    adapt: AdaptSettings = field(default_factory=AdaptSettings)
 
 
 def train_side_by_side(
