@@ -77,6 +77,7 @@ def training(folder: Path, steps: int) -> None:
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
     from torch.utils.data import DataLoader
 
+    from kaggle_cryoet.models.precision import cpu_has_bfloat16
     from kaggle_cryoet.models.unet3d import HALF, build_unet
     from kaggle_cryoet.training.augment import AugmentSettings, augment
     from kaggle_cryoet.training.crops import CropDataset, EpochSampler, find_labelled_runs, load_labelled_volume
@@ -106,7 +107,7 @@ def training(folder: Path, steps: int) -> None:
         crop, target = next(batches)
         crop = augment(crop, AugmentSettings(), generator)
         shown = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cpu_has_bfloat16()):
             logits = network(crop)
         loss = peak_cross_entropy(logits, target, weight)
         optimiser.zero_grad()

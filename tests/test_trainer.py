@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from kaggle_cryoet.models.unet3d import HALF, HOST, UNetSettings, build_unet
+from kaggle_cryoet.training import trainer
 from kaggle_cryoet.training.trainer import UNWRITTEN_DEPTH, training_precision
 
 CPU = [torch.device("cpu")]
@@ -35,7 +36,10 @@ def test_gradients_in_bfloat16_are_right_at_the_depths_it_is_used_for(depth: int
 
 
 @pytest.mark.parametrize("settings", [HALF, HOST, UNetSettings(channels=(4, 6))], ids=["half", "host", "small"])
-def test_no_level_in_half_precision_has_the_depth_whose_gradients_are_wrong(settings: UNetSettings) -> None:
+def test_no_level_in_half_precision_has_the_depth_whose_gradients_are_wrong(
+    settings: UNetSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "cpu_has_bfloat16", lambda: True)
     network = build_unet(settings).eval()
     depths: set[int] = set()
     for layer in network.modules():
@@ -50,3 +54,8 @@ def test_no_level_in_half_precision_has_the_depth_whose_gradients_are_wrong(sett
         found[sections] = training_precision(CPU, network, sections * multiple)
         assert (found[sections] == "bf16-mixed") == (UNWRITTEN_DEPTH not in depths), sections
     assert set(found.values()) == {"32-true", "bf16-mixed"}
+
+
+def test_a_cpu_without_bfloat16_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "cpu_has_bfloat16", lambda: False)
+    assert training_precision(CPU, build_unet(HALF), crop_depth=96) == "32-true"

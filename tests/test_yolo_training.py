@@ -26,7 +26,7 @@ from kaggle_cryoet.models.store import load_yolo
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.report.detector_curves import read_results
-from kaggle_cryoet.training import yolo, yolo_record
+from kaggle_cryoet.training import yolo, yolo_record, yolo_trainer
 from kaggle_cryoet.training.local_ultralytics import local_ultralytics
 from kaggle_cryoet.training.slice_dataset import SliceSettings, write_slices
 from kaggle_cryoet.training.slice_folder import read_slice_folder
@@ -180,6 +180,25 @@ def test_the_loss_of_half_precision_answers_is_computed_in_float32():
     exact["feats"] = [feature.float() for feature in answer["feats"]]
     expected, _ = v8DetectionLoss(network)(exact, batch)
     torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_training_computes_in_bfloat16_where_the_cpu_has_it(
+    native: bool, dtype: torch.dtype, slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    used: set[torch.dtype] = set()
+
+    def loss(self: Float32Loss, preds: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]):
+        if torch.is_grad_enabled():
+            used.add(preds["scores"].dtype)
+        return in_float32(self, preds, batch)
+
+    in_float32 = Float32Loss.__call__
+    monkeypatch.setattr(Float32Loss, "__call__", loss)
+    monkeypatch.setattr(yolo_trainer, "cpu_has_bfloat16", lambda: native)
+    recipe = replace(TINY, epochs=1, images_per_epoch=4)
+    train_yolo([slices], tmp_path / "run", recipe=recipe, device="cpu", progress=False)
+    assert used == {dtype}
 
 
 # --- what it begins with ---

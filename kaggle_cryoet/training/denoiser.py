@@ -17,6 +17,7 @@ import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.models.denoiser import Denoiser, save_denoiser
+from kaggle_cryoet.models.precision import cpu_has_bfloat16
 from kaggle_cryoet.simulation.microscope import draw_tilt_series
 from kaggle_cryoet.simulation.network_denoising import NETWORK_RANGES, draw_network_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
@@ -119,7 +120,7 @@ class DenoiserModule(lightning.LightningModule):
 def train_denoiser(
     output: str | Path, *, settings: DenoiserTraining | None = None, seed: int = 0, progress: bool = True
 ) -> float:
-    """Train on the CPU, in bfloat16, and write `output/weights.safetensors`, over one that is there.
+    """Train on the CPU, in bfloat16 if it has that, and write `output/weights.safetensors`, over one that is there.
 
     Returns
     -------
@@ -146,7 +147,7 @@ def train_denoiser(
     with quiet():
         trainer = lightning.Trainer(
             accelerator="cpu",
-            precision="bf16-mixed",
+            precision="bf16-mixed" if cpu_has_bfloat16() else "32-true",
             max_epochs=1,
             gradient_clip_val=1.0,
             logger=False,

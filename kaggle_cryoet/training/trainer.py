@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.precision import cpu_has_bfloat16
 from kaggle_cryoet.training.crops import EpochSampler
 
 logger = logging.getLogger(__name__)
@@ -134,14 +135,14 @@ def make_trainer(
 
 
 def training_precision(devices: Sequence[torch.device], network: nn.Module, crop_depth: int) -> Precision:
-    """How to compute, in lightning's words: half precision where gradients are right in it.
+    """How to compute, in lightning's words: half precision where the device has it and gradients are right in it.
 
     The network's coarsest level has `crop_depth / multiple` sections, those above it twice as many each.
     """
     if devices[0].type == "cuda":
         return "bf16-mixed" if _all_have_bfloat16(devices) else "16-mixed"
     multiple: int = network.multiple  # type: ignore[assignment]
-    return "32-true" if crop_depth <= UNWRITTEN_DEPTH * multiple else "bf16-mixed"
+    return "bf16-mixed" if cpu_has_bfloat16() and crop_depth > UNWRITTEN_DEPTH * multiple else "32-true"
 
 
 def _all_have_bfloat16(devices: Sequence[torch.device]) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import RandomSampler
 
+from kaggle_cryoet.models.precision import cpu_has_bfloat16
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo, offline_ultralytics
 from kaggle_cryoet.training.time_limit import fitting_epochs
 from kaggle_cryoet.training.yolo_images import SliceImages
@@ -60,13 +61,11 @@ class SliceTrainer(UltralyticsTrainer):
         settings: YoloSettings,
         weights: dict[str, torch.Tensor],
         time_limit_seconds: float | None = None,
-        half_precision: bool = True,
     ) -> None:
         """Prepare; `weights` overwrite those of the fresh network that have the same name and shape."""
         self.recipe = recipe
         self.settings = settings
         self.initial_weights = weights
-        self.half_precision = half_precision
         self.started = monotonic()
         self.time_limit_seconds = time_limit_seconds
         threads = torch.get_num_threads()
@@ -137,9 +136,9 @@ class SliceTrainer(UltralyticsTrainer):
         return max(len(self.csv.read_text(encoding="utf8").splitlines()) - 1, 0) if self.csv.is_file() else 0
 
     def _setup_train(self) -> None:
-        """Ultralytics' preparations, then half precision: bfloat16 on a CPU, float16 on a GPU."""
+        """Ultralytics' preparations, then half precision: float16 on a GPU, bfloat16 on a CPU that has it."""
         super()._setup_train()
-        self.amp = self.half_precision
+        self.amp = self.device.type == "cuda" or cpu_has_bfloat16()
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp and self.device.type == "cuda")
 
     def validate(self) -> Any:
