@@ -14,6 +14,7 @@ from kaggle_cryoet.cli_options import (
     adapt_options,
     device_option,
     flips_option,
+    own_statistics_option,
     pick_settings,
     strict_option,
     tomogram_type_option,
@@ -74,6 +75,7 @@ def cli() -> None:
 @tomogram_type_option
 @adapt_options
 @flips_option
+@own_statistics_option
 @strict_option
 def predict(
     tomogram_dir: Path,
@@ -89,6 +91,7 @@ def predict(
     tomogram_type: str,
     adapt: "AdaptSettings",
     flips: str,
+    own_statistics: str,
     strict: bool,
 ) -> None:
     """Find the particles in TOMOGRAM_DIR and write a submission.
@@ -106,7 +109,7 @@ def predict(
         weights=weights,
         report=report,
         picks=picks,
-        settings=pick_settings(flips, adapt, strict=strict),
+        settings=pick_settings(flips, adapt, own_statistics=own_statistics, strict=strict),
         time_limit_seconds=time_limit,
         go_on=go_on,
         run_names=runs,
@@ -133,6 +136,7 @@ def predict(
 @tomogram_type_option
 @adapt_options
 @flips_option
+@own_statistics_option
 @strict_option
 def dry_run(
     train_dir: Path,
@@ -144,6 +148,7 @@ def dry_run(
     tomogram_type: str,
     adapt: "AdaptSettings",
     flips: str,
+    own_statistics: str,
     strict: bool,
 ) -> None:
     """Predict the labelled tomograms in TRAIN_DIR, score them, and draw what was found and missed."""
@@ -156,7 +161,7 @@ def dry_run(
         branch=branch,
         device=device,
         weights=weights,
-        settings=pick_settings(flips, adapt, strict=strict),
+        settings=pick_settings(flips, adapt, own_statistics=own_statistics, strict=strict),
         tomogram_type=tomogram_type,
         progress=True,
         command=_command_line(),

@@ -23,6 +23,13 @@ strict_option = click.option(
     is_flag=True,
     help="Pick what is above the fitted thresholds, and not what is expected to score best in each tomogram.",
 )
+own_statistics_option = click.option(
+    "--own-statistics",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Whether the U-Net goes by the statistics of each tomogram; auto: where it is surer of what it finds so.",
+)
 tomogram_type_option = click.option(
     "--tomogram-type", default="denoised", show_default=True, help="Reconstruction to take where a run has several."
 )
@@ -57,7 +64,9 @@ def adapt_options(verb: Callable[..., None]) -> Callable[..., None]:
     return particles_option(_voxel_option(_tilt_axis_option(with_adapt)))
 
 
-def pick_settings(flips: str, adapt: "AdaptSettings", *, strict: bool = False) -> "PickSettings":
+def pick_settings(
+    flips: str, adapt: "AdaptSettings", *, own_statistics: str = "auto", strict: bool = False
+) -> "PickSettings":
     """Settings of picking for values of the options above."""
     from kaggle_cryoet.picking.segment import SegmentSettings
     from kaggle_cryoet.picking.settings import PickSettings
@@ -65,5 +74,6 @@ def pick_settings(flips: str, adapt: "AdaptSettings", *, strict: bool = False) -
     return PickSettings(
         adapt=adapt,
         segment=SegmentSettings(flips=int(flips)),
+        own_statistics=own_statistics,
         strict=strict,
     )

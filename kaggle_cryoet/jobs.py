@@ -137,6 +137,8 @@ def run_prediction(
     settings = replace(settings or PickSettings(), branch=branch)
     if branch == "yolo" and settings.segment.flips > 1:
         raise InputError("flips are for the U-Net; with the branch yolo there is none to be averaged over them")
+    if branch == "yolo" and settings.own_statistics == "always":
+        raise InputError("own statistics are for the U-Net; with the branch yolo there is none to go by them")
     files = [folder / name for folder in folders.values() for name in (DESCRIPTION_FILE, WEIGHTS_FILE)]
     key = settings_key((__version__, settings, tomogram_type), [file for file in files if file.exists()])
     writer = None

@@ -7,7 +7,7 @@ import pytest
 
 from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.particles import PARTICLES
-from kaggle_cryoet.picking.choose import above, best_expected, expected_counts
+from kaggle_cryoet.picking.choose import above, best_expected, expected_counts, expected_score
 from kaggle_cryoet.picks import Picks
 
 
@@ -51,6 +51,21 @@ def test_no_other_set_of_candidates_is_expected_to_score_better(seed: int) -> No
     every = [chosen for size in range(1, 10) for chosen in itertools.combinations(range(9), size)]
     best = max(every, key=lambda chosen: expectation(probability.tolist(), chosen, number))
     assert picked == best
+
+
+def test_the_expected_score_is_that_of_the_best_sets_weighted_as_the_competition_does() -> None:
+    probability = {0: [0.9, 0.2], 1: [0.5], 2: [0.3, 0.6, 0.1], 4: [0.0]}  # nothing of two types
+    label = [kind for kind, values in probability.items() for _ in values]
+    flat = np.array([value for values in probability.values() for value in values])
+    best = dict.fromkeys(range(6), 0.0)
+    for kind in (0, 1, 2):
+        every = (c for size in (1, 2, 3) for c in itertools.combinations(range(len(probability[kind])), size))
+        best[kind] = max(expectation(probability[kind], chosen, 1.5) for chosen in every)
+    weights = [particle.weight for particle in PARTICLES]
+    expected = sum(weight * best[kind] for kind, weight in enumerate(weights)) / sum(weights)
+    found = expected_score(candidates(label, flat.tolist()), flat, np.full(6, 1.5))
+    assert found == pytest.approx(expected)
+    assert 0 < found < 1
 
 
 def test_of_sure_and_hopeless_candidates_the_sure_ones_are_picked_in_their_order() -> None:

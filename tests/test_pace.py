@@ -1,5 +1,7 @@
 """The pace that a deadline allows."""
 
+from dataclasses import replace
+
 import pytest
 
 from kaggle_cryoet.picking.detect import DetectSettings
@@ -20,7 +22,9 @@ from kaggle_cryoet.picking.windows import WindowSettings, fit_window, window_sta
 
 COMPETITION = (184, 630, 630)
 WINDOWS = WindowSettings(window_zyx=(192, 352, 352), overlap=0.125)
-ONCE, TWICE, FOUR_TIMES = (PickSettings(segment=SegmentSettings(flips=flips, windows=WINDOWS)) for flips in (1, 2, 4))
+ONCE, TWICE, FOUR_TIMES = (
+    PickSettings(segment=SegmentSettings(flips=flips, windows=WINDOWS), own_statistics="never") for flips in (1, 2, 4)
+)
 
 
 def pace_of(settings: PickSettings, deadline: float | None) -> Pace:
@@ -146,14 +150,24 @@ def test_a_detector_looks_at_whole_slices_with_a_rim_and_can_leave_out_every_sec
     assert wished.cost == 2 * half.cost
 
 
+@pytest.mark.parametrize("wish", ["auto", "always"])
+def test_a_tomograms_own_statistics_are_saved_before_flips(wish: str) -> None:
+    wished = replace(TWICE, own_statistics=wish)
+    plans = unet_plans(wished, COMPETITION, stride=2, multiple=16)
+    assert [plan.settings for plan in plans[:3]] == [wished, TWICE, ONCE]
+    assert plans[0].cost > plans[1].cost == 2 * plans[2].cost
+    assert unet_plans(TWICE, COMPETITION, stride=2, multiple=16) == plans[1:]
+
+
 def test_the_hybrid_saves_flips_then_overlap_then_a_branch() -> None:
     wished = PickSettings(branch="hybrid", segment=SegmentSettings(flips=2, windows=WINDOWS))
     unet, yolo = unet_plans(wished, COMPETITION, stride=2, multiple=16), yolo_plans(wished, COMPETITION, size="n")
     plans = hybrid_plans(unet, yolo)
     chosen = [(p.settings.branch, p.settings.segment.flips, p.settings.segment.windows.overlap) for p in plans]
-    assert chosen[:3] == [("hybrid", 2, 0.125), ("hybrid", 1, 0.125), ("hybrid", 1, 0.0)]
-    assert [branch for branch, _, _ in chosen[3:]] == ["unet", "yolo"]
+    assert chosen[:4] == [("hybrid", 2, 0.125), ("hybrid", 2, 0.125), ("hybrid", 1, 0.125), ("hybrid", 1, 0.0)]
+    assert [branch for branch, _, _ in chosen[4:]] == ["unet", "yolo"]
     assert plans[0].settings == wished
+    assert [plan.settings.own_statistics for plan in plans[:5]] == ["auto", *["never"] * 4]
     costs = [plan.cost for plan in plans]
     assert costs == sorted(costs, reverse=True)
     assert hybrid_plans(unet, yolo_plans(wished, COMPETITION, size="x"))[-1].settings.branch == "unet"

@@ -79,10 +79,29 @@ def best_expected(candidates: Picks, probability: NDArray[np.float64], expected:
         if not len(of_type):
             continue
         likeliest = of_type[np.argsort(-probability[of_type], kind="stable")]
-        hits = np.cumsum(probability[likeliest])
-        picked = np.arange(1, len(likeliest) + 1)
-        fbeta = (1 + BETA**2) * hits / (picked + BETA**2 * max(hits[-1], number))
+        fbeta = _expected_fbeta(probability[likeliest], number)
         likely = np.count_nonzero(probability[likeliest] > 0.5)
         most = math.ceil((1 + BETA**2) * max(number, likely))
         chosen[likeliest[: min(int(np.argmax(fbeta)) + 1, most)]] = True
     return candidates.select(chosen)
+
+
+def expected_score(candidates: Picks, probability: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    """The score that is to be expected of `best_expected`, whose arguments these are: how sure a model is.
+
+    Types count by their weights in the competition's score.
+    """
+    best = np.zeros(len(PARTICLES))
+    for label, number in enumerate(expected):
+        falling = -np.sort(-probability[candidates.label == label])
+        if falling.any():
+            best[label] = _expected_fbeta(falling, number).max()
+    return float(np.average(best, weights=[particle.weight for particle in PARTICLES]))
+
+
+def _expected_fbeta(falling: NDArray[np.float64], number: float) -> NDArray[np.float64]:
+    """`(n,)` F-beta that is to be expected of the first 1 to n of candidates with falling probabilities of one type."""
+    hits = np.cumsum(falling)
+    picked = np.arange(1, len(falling) + 1)
+    fbeta: NDArray[np.float64] = (1 + BETA**2) * hits / (picked + BETA**2 * max(hits[-1], number))
+    return fbeta

@@ -18,6 +18,9 @@ RESERVE = 0.1
 """Share of the time left that no forecast may use: tomograms do not all take the same time."""
 REMEMBERED = 5
 """Durations that a forecast is made from, the latest ones with the same settings."""
+OWN_STATISTICS_COST = {"auto": 1.2, "always": 1.05, "never": 1.0}
+"""Time for a U-Net's look at a tomogram, if that may go by its own statistics, over one that does not; auto: where that
+is tried in vain. Only a first guess, too."""
 YOLO_COST = {"n": 0.7, "s": 2.0, "m": 6.0, "l": 6.3, "x": 12.0}
 """Time for a pixel in a detector of each size, over that for a voxel in the U-Net at half resolution, on a CPU. Only a
 first guess: once a branch has been used, its own time counts."""
@@ -77,13 +80,20 @@ def detector_pixels(settings: DetectSettings, shape_zyx: tuple[int, ...]) -> int
 
 
 def unet_plans(settings: PickSettings, shape_zyx: tuple[int, ...], *, stride: int, multiple: int) -> list[Plan]:
-    """What is wished for of the U-Net, and what can be done for less."""
+    """What is wished for of the U-Net, and what can be done for less: first of all, statistics are left alone."""
+    ladder = [
+        replace(settings, segment=cheaper, own_statistics="never")
+        for cheaper in cheaper_settings(settings.segment, shape_zyx, stride=stride, multiple=multiple)
+    ]
+    if settings != ladder[0]:
+        ladder.insert(0, settings)
     return [
         Plan(
-            settings=replace(settings, segment=cheaper),
-            cost=network_voxels(cheaper, shape_zyx, stride=stride, multiple=multiple),
+            settings=plan,
+            cost=OWN_STATISTICS_COST[plan.own_statistics]
+            * network_voxels(plan.segment, shape_zyx, stride=stride, multiple=multiple),
         )
-        for cheaper in cheaper_settings(settings.segment, shape_zyx, stride=stride, multiple=multiple)
+        for plan in ladder
     ]
 
 
@@ -107,7 +117,9 @@ def hybrid_plans(unet: Sequence[Plan], yolo: Sequence[Plan]) -> list[Plan]:
 def describe(settings: PickSettings) -> str:
     """What a pace changes, in words."""
     tiled = settings.segment.windows is not None and settings.segment.windows.overlap == 0
+    statistics = {"auto": ", its own statistics where they promise more", "always": ", its own statistics", "never": ""}
     unet = f"{settings.segment.flips} flips, windows {'side by side' if tiled else 'overlap'}"
+    unet += statistics[settings.own_statistics]
     yolo = f"every {settings.detect.stride_z}. slice"
     words = {"unet": unet, "yolo": yolo, "hybrid": f"{unet}, {yolo}"}
     return f"{settings.branch} ({words[settings.branch]})"

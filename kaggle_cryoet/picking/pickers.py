@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
+from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.models.folder import weights_digest
 from kaggle_cryoet.models.hybrid import HybridModel
 from kaggle_cryoet.models.store import UNetModel, YoloModel, load_hybrid, load_unet, load_yolo
@@ -15,10 +16,11 @@ from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.associate import associate
 from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER, find_models
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE, find_candidates
-from kaggle_cryoet.picking.choose import Decides, choose, expected_counts
+from kaggle_cryoet.picking.choose import Decides, choose, expected_counts, expected_score
 from kaggle_cryoet.picking.detect import Detections, detect, prepare
 from kaggle_cryoet.picking.equalise import Shown
 from kaggle_cryoet.picking.fuse import Candidates, join, rank, suppress_each_type
+from kaggle_cryoet.picking.own_statistics import middle, with_statistics_of
 from kaggle_cryoet.picking.pace import Plan, hybrid_plans, unet_plans, yolo_plans
 from kaggle_cryoet.picking.segment import ScoreGrid, segment
 from kaggle_cryoet.picking.settings import PickSettings
@@ -26,6 +28,8 @@ from kaggle_cryoet.picks import Picks
 
 logger = logging.getLogger(__name__)
 
+LEAST_GAIN = 0.02
+"""A tomogram is seen by its own statistics if the score that is to be expected gains so much."""
 MODELS_NOTE = "models"
 """Where the provenance of a hybrid says what models it is for: digests of their weights, by folder."""
 
@@ -54,7 +58,7 @@ class UNetPicker:
     model: UNetModel
 
     def plans(self, settings: PickSettings, shape_zyx: tuple[int, ...]) -> list[Plan]:
-        """With fewer flips, at last without overlap of windows."""
+        """Without trying the statistics of the tomogram, with fewer flips, at last without overlap of windows."""
         stride: int = self.model.network.stride  # type: ignore[assignment]
         multiple: int = self.model.network.multiple  # type: ignore[assignment]
         return unet_plans(settings, shape_zyx, stride=stride, multiple=multiple)
@@ -65,9 +69,35 @@ class UNetPicker:
         return frozenset({self.model.settings.spectrum})
 
     def look(self, shown: Shown, settings: PickSettings, device: torch.device) -> ScoreGrid:
-        """Scores on a grid."""
-        volume = shown[self.model.settings.spectrum]
-        return segment(self.model.network, volume, settings=settings.segment, device=device)
+        """Scores on a grid, by the statistics of the tomogram where more is to be expected of them."""
+        volume, how = shown[self.model.settings.spectrum], settings.segment
+        network, mixed = self.model.network, how.mixed_precision
+        if settings.own_statistics == "always":
+            own = with_statistics_of(volume, network, device, mixed_precision=mixed)
+            return segment(own or network, volume, settings=how, device=device)
+        grid = segment(network, volume, settings=how, device=device)
+        if settings.own_statistics == "never" or self.model.calibration is None:
+            return grid
+        own = with_statistics_of(volume, network, device, mixed_precision=mixed)
+        if own is None:
+            return grid
+        part = middle(volume.shape, own.multiple)  # type: ignore[arg-type]
+        tried = segment(own, volume[part], settings=how, device=device)
+        gain = self._promise(tried, settings) - self._promise(grid.part(part), settings)
+        logger.debug("by its own statistics the score to be expected changes by %+.3f", gain)
+        if gain < LEAST_GAIN:
+            return grid
+        if tried.score.shape == grid.score.shape:
+            return tried
+        return segment(own, volume, settings=how, device=device)
+
+    def _promise(self, grid: ScoreGrid, settings: PickSettings) -> float:
+        """The score that is to be expected of a part of a tomogram, by the model's own calibration."""
+        assert self.model.calibration is not None
+        voxel = CZII_VOXEL_ANGSTROM  # networks see no others
+        candidates = self.propose(grid, voxel, settings, [LEAST_CANDIDATE_SCORE] * len(PARTICLES))
+        probability = self.model.calibration.probability(candidates.score, candidates.label)
+        return expected_score(candidates, probability, expected_counts(grid.shape_zyx, voxel))
 
     def propose(
         self, seen: ScoreGrid, voxel_angstrom: float, settings: PickSettings, thresholds: Sequence[float]

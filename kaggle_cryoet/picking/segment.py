@@ -50,6 +50,16 @@ class ScoreGrid:
     stride: int
     """Edge of a grid voxel in tomogram voxels; `geometry.coarse_to_fine_index` says where its centre is."""
 
+    @property
+    def shape_zyx(self) -> tuple[int, ...]:
+        """Voxels of the tomogram that it covers."""
+        return tuple(edge * self.stride for edge in self.score.shape[1:])
+
+    def part(self, voxels: tuple[slice, slice, slice]) -> ScoreGrid:
+        """Of some voxels of the tomogram, from multiples of the stride on."""
+        z, y, x = (slice(part.start // self.stride, -(-part.stop // self.stride)) for part in voxels)
+        return ScoreGrid(score=np.ascontiguousarray(self.score[:, z, y, x]), stride=self.stride)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentSettings:

@@ -12,6 +12,9 @@ from kaggle_cryoet.picking.detect import DetectSettings
 from kaggle_cryoet.picking.fuse import FuseSettings
 from kaggle_cryoet.picking.segment import SegmentSettings
 
+OWN_STATISTICS = ("auto", "always", "never")
+"""Auto: where the U-Net expects more of what it finds so."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PickSettings:
@@ -31,13 +34,17 @@ class PickSettings:
     """How boxes in slices become points."""
     fuse: FuseSettings = field(default_factory=FuseSettings)
     """How the points of both become one list."""
+    own_statistics: str = "auto"
+    """Whether the U-Net goes by the statistics of a tomogram, see the module of that name: one of `OWN_STATISTICS`."""
     strict: bool = False
     """Whether picks are what is above the thresholds of the model, and not what is expected to score best."""
 
     def __post_init__(self) -> None:
-        """Check the branch."""
+        """Check the branch, and what is said of statistics."""
         if self.branch not in BRANCHES:
             raise InputError(f"unknown branch {self.branch!r}; expected {' or '.join(BRANCHES)}")
+        if self.own_statistics not in OWN_STATISTICS:
+            raise InputError(f"own_statistics is {' or '.join(OWN_STATISTICS)}, got {self.own_statistics!r}")
 
     def localise_for(self, model: UNetModel) -> LocaliseSettings:
         """How the scores of a model become points."""

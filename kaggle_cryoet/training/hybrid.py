@@ -133,6 +133,7 @@ def collect_examples(
         If runs are missing, unlabelled or faulty.
     """
     where = choose_devices(device)[0]
+    settings = replace(settings, own_statistics="never")
     candidates: dict[str, Candidates] = {}
     by_unet: dict[str, Picks] = {}
     by_yolo: dict[str, Picks] = {}

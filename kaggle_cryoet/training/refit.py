@@ -116,7 +116,7 @@ def _load(weights: Path) -> UNetModel | YoloModel:
 def _proposer(model: UNetModel | YoloModel, settings: PickSettings, device: torch.device) -> Propose:
     """What finds the candidates of a model."""
     if isinstance(model, UNetModel):
-        unet = UNetPicker(model=model)
+        unet, settings = UNetPicker(model=model), replace(settings, own_statistics="never")
         least = [LEAST_CANDIDATE_SCORE] * len(PARTICLES)
         return lambda volume, voxel: unet.propose(
             unet.look(show(volume, unet.spectra), settings, device), voxel, settings, least
