@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.picking.devices import autocast_dtype, is_out_of_memory
+from kaggle_cryoet.picking.segment import ready
 from kaggle_cryoet.picking.windows import Zyx, extract_window, fit_window
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def with_statistics_of(
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    own = copy.deepcopy(network).eval().to(device)
+    own = ready(copy.deepcopy(network), device)
     norms = [layer for layer in own.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
     if not norms:
         return None

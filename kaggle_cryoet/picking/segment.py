@@ -120,9 +120,7 @@ def segment(
 
     stride, multiple = _stride_and_multiple(network)
     windows = settings.windows or windows_for(stride)
-    network.eval().to(device)
-    if getattr(network, "channels_last", False):
-        network.to(memory_format=torch.channels_last_3d)
+    ready(network, device)
     window_zyx = fit_window(windows.window_zyx, volume.shape, multiple)
     while True:
         try:
@@ -136,6 +134,16 @@ def segment(
             window_zyx = smaller
         if device.type == "cuda":  # here, where the error no longer holds the tensors
             torch.cuda.empty_cache()
+
+
+def ready(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The network itself, in evaluation mode on a device, in the memory format that it is fastest in."""
+    import torch
+
+    network.eval().to(device)
+    if getattr(network, "channels_last", False):
+        network.to(memory_format=torch.channels_last_3d)
+    return network
 
 
 def _blend(
