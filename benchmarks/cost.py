@@ -17,6 +17,7 @@ from kaggle_cryoet.geometry import CZII_SHAPE_ZYX
 from kaggle_cryoet.models.unet3d import HALF, UNetSettings, build_unet
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
 from kaggle_cryoet.picking.detect import DetectSettings
+from kaggle_cryoet.picking.own_statistics import CROP_VOXELS, middle
 from kaggle_cryoet.picking.pace import network_voxels
 from kaggle_cryoet.picking.segment import SegmentSettings
 from kaggle_cryoet.picking.windows import Zyx, fit_window, round_up, windows_for
@@ -83,6 +84,16 @@ def unet_cost(settings: UNetSettings, shape_zyx: Zyx, *, flips: int = 1) -> tupl
     return one.times(voxels / (window[0] * window[1] * window[2])), voxels
 
 
+def second_look_cost(settings: UNetSettings, shape_zyx: Zyx) -> Cost:
+    """Cost of trying a tomogram's own statistics with one flip: four crops, and the middle."""
+    network = build_unet(settings).eval()
+    multiple: int = network.multiple  # type: ignore[assignment]
+    z, y, x = (part.stop - part.start for part in middle(shape_zyx, multiple))
+    tried, _ = unet_cost(settings, (z, y, x))
+    crops = network_cost(network, (4, 1, *fit_window((CROP_VOXELS,) * 3, shape_zyx, multiple)))
+    return Cost(flop=tried.flop + crops.flop, traffic_bytes=tried.traffic_bytes + crops.traffic_bytes)
+
+
 def yolo_cost(settings: YoloSettings, shape_zyx: Zyx) -> Cost:
     """Cost of the slices of a tomogram that are looked at, without turning the answers into boxes."""
     _, height, width = shape_zyx
@@ -107,6 +118,7 @@ def main(shape: Zyx, yolo_size: str, tomograms: int) -> None:
     for flips in (1, 4):
         cost, voxels = unet_cost(HALF, shape, flips=flips)
         rows.append((f"3D U-Net, {flips} flip{'s' * (flips > 1)}: {voxels / 1e6:.0f} million voxels looked at", cost))
+    rows.append(("the same, one flip: trying a tomogram's own statistics", second_look_cost(HALF, shape)))
     rows.append(
         (f"YOLO11-{yolo_size}: {slices_looked_at(shape)} slices", yolo_cost(YoloSettings(size=yolo_size), shape))
     )

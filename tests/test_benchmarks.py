@@ -214,6 +214,16 @@ def test_arithmetic_is_that_of_the_convolutions_counted_by_hand() -> None:
     assert found.traffic_bytes > 2 * 2 * fine * (8 + 2 * 4 + 4 * 4 + 2 * 8 + 4 + 7)  # in and out of its convolutions
 
 
+def test_a_second_look_costs_what_the_middle_and_four_crops_do() -> None:
+    settings = UNetSettings(channels=(4, 6))
+    found = cost.second_look_cost(settings, (16, 300, 400))
+    seen, voxels = cost.unet_cost(settings, (16, 240, 352))
+    crops, of_one = cost.unet_cost(settings, (16, 96, 96))
+    assert (voxels, of_one) == (16 * 240 * 352, 16 * 96 * 96)
+    assert found.flop == pytest.approx(seen.flop + 4 * crops.flop)
+    assert found.flop < cost.unet_cost(settings, (16, 300, 400))[0].flop
+
+
 def test_flips_and_slices_multiply_the_cost() -> None:
     settings = UNetSettings(channels=(4, 6))
     one, four = (cost.unet_cost(settings, (8, 16, 24), flips=flips)[0] for flips in (1, 4))

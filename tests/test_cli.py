@@ -302,11 +302,31 @@ def test_a_dry_run_takes_what_a_user_knows_of_the_tomograms(
     assert contents[0] != (tmp_path / "untold.csv").read_bytes()
 
 
-def test_flips_without_a_unet_end_with_status_2(run: Run, labelled_runs: Path, tmp_path: Path) -> None:
-    arguments = ("--output", tmp_path / "s.csv", "--branch", "yolo", "--flips", 4)
-    status, _, err = run("predict", labelled_runs, *arguments)
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [(("--flips", 4), "flips are for the U-Net"), (("--own-statistics", "always"), "own statistics are for the U-Net")],
+)
+def test_what_is_for_a_unet_ends_without_one_with_status_2(
+    run: Run, labelled_runs: Path, tmp_path: Path, option: tuple[str, object], message: str
+) -> None:
+    status, _, err = run("predict", labelled_runs, "--output", tmp_path / "s.csv", "--branch", "yolo", *option)
     assert status == 2
-    assert_one_clear_line(err, "flips are for the U-Net")
+    assert_one_clear_line(err, message)
+
+
+def test_own_statistics_are_taken_always_or_never_if_it_is_said_so(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    arguments = (labelled_runs, "--weights", small_model)
+    contents = {}
+    for verb, to, file in (("predict", ".csv", ""), ("dry-run", "", "submission.csv")):
+        for choice in ("always", "never"):
+            output = tmp_path / f"{choice}{to}"
+            assert run(verb, *arguments, "--output", output, "--own-statistics", choice)[0] == 0
+            contents[verb, choice] = (output / file).read_bytes()
+    assert contents["predict", "always"] == contents["dry-run", "always"] != contents["predict", "never"]
+    assert run("predict", *arguments, "--output", tmp_path / "auto.csv")[0] == 0
+    assert (tmp_path / "auto.csv").read_bytes() == contents["predict", "never"]  # for want of a calibration
 
 
 def test_a_denoiser_without_a_denoised_reconstruction_ends_with_status_2(run: Run, tmp_path: Path) -> None:

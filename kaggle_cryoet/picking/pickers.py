@@ -28,8 +28,10 @@ from kaggle_cryoet.picks import Picks
 
 logger = logging.getLogger(__name__)
 
-LEAST_GAIN = 0.02
-"""A tomogram is seen by its own statistics if the score that is to be expected gains so much."""
+LEAST_GAIN = 0.08
+"""A tomogram is seen by its own statistics if what they promise gains so much."""
+SURENESS = 4
+"""Power of the probabilities of what is promised: in strange tomograms only sure candidates are to be trusted."""
 MODELS_NOTE = "models"
 """Where the provenance of a hybrid says what models it is for: digests of their weights, by folder."""
 
@@ -69,7 +71,7 @@ class UNetPicker:
         return frozenset({self.model.settings.spectrum})
 
     def look(self, shown: Shown, settings: PickSettings, device: torch.device) -> ScoreGrid:
-        """Scores on a grid, by the statistics of the tomogram where more is to be expected of them."""
+        """Scores on a grid, by the statistics of the tomogram where they make the network surer."""
         volume, how = shown[self.model.settings.spectrum], settings.segment
         network, mixed = self.model.network, how.mixed_precision
         if settings.own_statistics == "always":
@@ -84,7 +86,7 @@ class UNetPicker:
         part = middle(volume.shape, own.multiple)  # type: ignore[arg-type]
         tried = segment(own, volume[part], settings=how, device=device)
         gain = self._promise(tried, settings) - self._promise(grid.part(part), settings)
-        logger.debug("by its own statistics the score to be expected changes by %+.3f", gain)
+        logger.debug("by its own statistics what the network is sure of changes by %+.3f", gain)
         if gain < LEAST_GAIN:
             return grid
         if tried.score.shape == grid.score.shape:
@@ -92,12 +94,12 @@ class UNetPicker:
         return segment(own, volume, settings=how, device=device)
 
     def _promise(self, grid: ScoreGrid, settings: PickSettings) -> float:
-        """The score that is to be expected of a part of a tomogram, by the model's own calibration."""
+        """The score to be expected of a part of a tomogram by what the network is sure of, between 0 and 1."""
         assert self.model.calibration is not None
         voxel = CZII_VOXEL_ANGSTROM  # networks see no others
         candidates = self.propose(grid, voxel, settings, [LEAST_CANDIDATE_SCORE] * len(PARTICLES))
-        probability = self.model.calibration.probability(candidates.score, candidates.label)
-        return expected_score(candidates, probability, expected_counts(grid.shape_zyx, voxel))
+        sure = self.model.calibration.probability(candidates.score, candidates.label) ** SURENESS
+        return expected_score(candidates, sure, expected_counts(grid.shape_zyx, voxel))
 
     def propose(
         self, seen: ScoreGrid, voxel_angstrom: float, settings: PickSettings, thresholds: Sequence[float]

@@ -13,7 +13,7 @@ from kaggle_cryoet.picking.fuse import FuseSettings
 from kaggle_cryoet.picking.segment import SegmentSettings
 
 OWN_STATISTICS = ("auto", "always", "never")
-"""Auto: where the U-Net expects more of what it finds so."""
+"""Auto: where the U-Net is surer of what it finds so."""
 
 
 @dataclass(frozen=True, kw_only=True)
