@@ -225,6 +225,9 @@ def main() -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         cli.main(standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):  # the former is a RuntimeError, too
+        click.echo("kaggle-cryoet: interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
     except (InputError, click.ClickException) as error:
         if isinstance(error, NO_ARGUMENTS):
             click.echo(error.format_message(), err=True)  # which is the help
@@ -250,6 +253,3 @@ def main() -> None:
         said = f"{missing} is not installed; in a clone `pip install '.[train]'` installs all that any command needs"
         click.echo(f"kaggle-cryoet: {said}", err=True)
         sys.exit(EXIT_BAD_USE)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("kaggle-cryoet: interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)

@@ -1,6 +1,7 @@
 """The verbs of the command line that make tomograms, or what tomograms are made from."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,7 +17,7 @@ denoiser_option = click.option(
 
 @click.command()
 @click.argument("output_dir", type=click.Path(path_type=Path))
-@click.option("--runs", type=int, default=1, show_default=True, help="Number of tomograms.")
+@click.option("--runs", type=int, help="Number of tomograms; if not given, one, or one for each run in --picks.")
 @click.option("--shape", nargs=3, type=int, default=(184, 630, 630), show_default=True, metavar="Z Y X", help="Voxels.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -44,7 +45,7 @@ denoiser_option = click.option(
 )
 def simulate(
     output_dir: Path,
-    runs: int,
+    runs: int | None,
     shape: tuple[int, int, int],
     seed: int,
     setting: str,
@@ -56,22 +57,27 @@ def simulate(
 ) -> None:
     """Write labelled tomograms in the competition's layout."""
     from kaggle_cryoet.metric import read_truth
+    from kaggle_cryoet.simulation.dataset import check_request
     from kaggle_cryoet.simulation.dataset import simulate as simulate_runs
     from kaggle_cryoet.simulation.user_maps import fit_user_maps
 
-    names = simulate_runs(
-        output_dir,
-        runs=runs,
-        shape_zyx=shape,
-        seed=seed,
-        setting=setting,
-        difficulty=difficulty,
-        tomogram_types=tomogram_types,
-        denoiser=denoiser,
-        picks=None if picks_dir is None else list(read_truth(picks_dir).values()),
-        bead_models=fit_user_maps(dict(_name_and_file(item) for item in maps)) or None,
-        progress=True,
-    )
+    picks = None if picks_dir is None else list(read_truth(picks_dir).values())
+    if runs is None:
+        runs = len(picks) if picks else 1
+    request: dict[str, Any] = {
+        "runs": runs,
+        "shape_zyx": shape,
+        "seed": seed,
+        "setting": setting,
+        "difficulty": difficulty,
+        "counts": None,
+        "picks": picks,
+        "tomogram_types": tomogram_types,
+        "denoiser": denoiser,
+    }
+    check_request(**request)  # before maps are fitted, which takes a while
+    models = fit_user_maps(dict(_name_and_file(item) for item in maps)) or None
+    names = simulate_runs(output_dir, **request, bead_models=models, progress=True)
     click.echo(f"{len(names)} labelled tomograms: {output_dir}")
 
 

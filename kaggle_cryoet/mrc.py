@@ -18,6 +18,8 @@ from kaggle_cryoet.stored_volume import Box, StoredVolume, checked_shape
 logger = logging.getLogger(__name__)
 
 MRC_SUFFIXES = (".mrc", ".rec")
+USUAL_AXES = {(1, 2, 3), (0, 0, 0)}
+"""Which axes columns, rows and sections are, x being 1; zeros are what programs write that leave the fields alone."""
 _BLOCK_BYTES = 2**24
 _GZIP = b"\x1f\x8b"
 _IMOD_STAMP = 1146047817
@@ -55,11 +57,11 @@ def open_mrc(path: Path) -> StoredVolume:
     for note in notes:
         logger.warning("%s: %s", path, note.message)
 
-    if dtype == np.int8 and _has_unsigned_bytes(header):
+    if dtype == np.int8 and has_unsigned_bytes(header):
         dtype = np.dtype(np.uint8)
         logger.warning("%s: its bytes are taken for unsigned, as its header says in the way of IMOD", path)
     axes = (int(header.mapc), int(header.mapr), int(header.maps))
-    if axes not in {(1, 2, 3), (0, 0, 0)}:  # zeros are what programs write that leave the fields alone
+    if axes not in USUAL_AXES:
         raise InputError(f"{path}: columns, rows and sections are the axes {axes}; expected x, y, z, that is (1, 2, 3)")
     shape_zyx = checked_shape(shape, dtype, path)
     if int(header.ispg) == 0 and int(header.mz) == 1 < shape_zyx[0]:
@@ -89,7 +91,7 @@ def open_mrc(path: Path) -> StoredVolume:
     )
 
 
-def _has_unsigned_bytes(header: Any) -> bool:
+def has_unsigned_bytes(header: Any) -> bool:
     """Whether the bytes of mode 0 are unsigned: by IMOD's flag, or else by a darkest and brightest voxel beyond signed.
 
     Source: https://bio3d.colorado.edu/imod/doc/mrc_format.txt.

@@ -31,7 +31,8 @@ class Picks:
     score: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """`(n,)` confidence, the higher the surer; ones if not given."""
     orientation_zyx: NDArray[np.float64] | None = None
-    """`(n, 3, 3)` rotations from the reference structure into the tomogram, acting on zyx columns; None if unknown."""
+    """`(n, 3, 3)` rotations from the reference structure into the tomogram, acting on zyx columns; NaN where unknown,
+    None if all are."""
 
     def __post_init__(self) -> None:
         """Bring the arrays to their types and check that they fit together."""
@@ -119,8 +120,8 @@ def read_copick(picks_directory: str | Path) -> Picks:
 
     Of what type they are says `pickable_object_name` in them, or else their names, `<particle>.json`; files of types
     that are not in `PARTICLES` are left out with a warning, hidden files without. A particle is at its location, moved
-    as its transformation says. Orientations are None if all of them are the identity, as in the competition's files,
-    which do not know them.
+    as its transformation says. Orientations of a file that does not trust them are unknown, and those of all files if
+    none is other than the identity, as in the competition's.
 
     Raises
     ------
@@ -142,7 +143,8 @@ def read_copick(picks_directory: str | Path) -> Picks:
     if not found:
         raise InputError(f"{picks_directory}: holds no picks; expected files <particle>.json")
     picks = concatenate([found[name][1] for name in sorted(found)])
-    if picks.orientation_zyx is None or not (picks.orientation_zyx == np.eye(3)).all():
+    orientation = picks.orientation_zyx
+    if orientation is None or not (np.isnan(orientation) | (orientation == np.eye(3))).all():
         return picks
     return Picks(position_zyx_angstrom=picks.position_zyx_angstrom, label=picks.label, score=picks.score)
 
@@ -176,9 +178,12 @@ def _copick_picks(content: dict[str, Any], label: int, path: Path) -> Picks:
         raise InputError(f"{path}: {int(not_finite.sum())} of {len(points)} points have a location that is not finite")
     rotation_xyz = transform_xyz[:, :3, :3]
     is_rotation = np.isclose(rotation_xyz @ rotation_xyz.swapaxes(1, 2), np.eye(3), atol=1e-3).all(axis=(1, 2))
+    is_rotation &= np.linalg.det(rotation_xyz) > 0
     if not is_rotation.all():
         count = int((~is_rotation).sum())
         raise InputError(f"{path}: {count} of {len(points)} points have a transformation_ that is not a rotation")
+    if content.get("trust_orientation") is False:
+        rotation_xyz = np.full_like(rotation_xyz, np.nan)
     return Picks(
         position_zyx_angstrom=reverse_axes(position_xyz),
         label=np.full(len(points), label),
@@ -213,8 +218,10 @@ def _copick_content(picks: Picks, particle_name: str, run_name: str, user_id: st
     """What the JSON file of one particle type holds, in the order of the competition's files."""
     position_xyz = reverse_axes(picks.position_zyx_angstrom).round(3)
     transform_xyz = np.tile(np.eye(4), (len(picks), 1, 1))
+    known = np.zeros(len(picks), dtype=bool)
     if picks.orientation_zyx is not None:
-        transform_xyz[:, :3, :3] = reverse_rotation_axes(picks.orientation_zyx)
+        known[:] = np.isfinite(picks.orientation_zyx).all(axis=(1, 2))
+        transform_xyz[known, :3, :3] = reverse_rotation_axes(picks.orientation_zyx[known])
     points = [
         {
             "location": dict(zip("xyz", position.tolist(), strict=True)),
@@ -232,5 +239,5 @@ def _copick_content(picks: Picks, particle_name: str, run_name: str, user_id: st
         "voxel_spacing": None,
         "unit": "angstrom",
         "points": points,
-        "trust_orientation": picks.orientation_zyx is not None,
+        "trust_orientation": picks.orientation_zyx is not None and bool(known.all()),
     }

@@ -342,6 +342,40 @@ def test_a_map_with_axes_in_another_order_is_refused(tmp_path: Path) -> None:
         read_map(path)
 
 
+def test_a_compressed_map_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    import gzip
+
+    path = write_mrc(tmp_path / "whole.mrc", np.random.default_rng(0).random((8, 9, 10)))
+    compressed = gzip.compress(path.read_bytes())
+    (tmp_path / "whole.mrc.gz").write_bytes(compressed)
+    np.testing.assert_array_equal(read_map(tmp_path / "whole.mrc.gz")[0], read_map(path)[0])
+    (tmp_path / "cut.mrc.gz").write_bytes(compressed[: len(compressed) // 2])
+    with pytest.raises(InputError, match=r"cut\.mrc\.gz: cannot be read as an MRC map"):
+        read_map(tmp_path / "cut.mrc.gz")
+
+
+def test_bytes_of_a_map_are_unsigned_where_its_header_says_so_and_axes_may_be_left_out(tmp_path: Path) -> None:
+    import mrcfile
+
+    values = np.arange(8 * 9 * 10).reshape(8, 9, 10) % 256
+    with mrcfile.new(tmp_path / "bytes.mrc") as file:
+        file.set_data(values.astype(np.uint8).view(np.int8))
+        file.voxel_size = 10.0
+        file.header.dmin, file.header.dmax = 0, 255
+        file.header.mapc = file.header.mapr = file.header.maps = 0
+    np.testing.assert_array_equal(read_map(tmp_path / "bytes.mrc")[0], values)
+
+
+def test_a_map_of_complex_numbers_is_refused(tmp_path: Path) -> None:
+    import mrcfile
+
+    with mrcfile.new(tmp_path / "transform.mrc") as file:
+        file.set_data(np.ones((8, 9, 10), dtype=np.complex64))
+        file.voxel_size = 10.0
+    with pytest.raises(InputError, match="expected a density, got complex numbers"):
+        read_map(tmp_path / "transform.mrc")
+
+
 @pytest.mark.parametrize(("beads", "mass"), [(0, 100.0), (10, 0.0), (10, float("nan"))])
 def test_a_fit_of_nothing_is_refused(beads: int, mass: float) -> None:
     with pytest.raises(InputError, match="above 0"):

@@ -16,6 +16,7 @@ from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.models.store import load_unet, save_unet
 from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.runs import find_picks, find_runs
+from kaggle_cryoet.simulation import dataset
 from kaggle_cryoet.submission import read_submission, write_submission
 
 Run = Callable[..., tuple[int, str, str]]
@@ -406,16 +407,37 @@ def test_simulate_places_particles_where_picks_say_in_the_reconstructions_asked_
 ) -> None:
     arguments = ("--shape", 40, 72, 88, "--picks", labelled_runs, "--type", "wbp", "--type", "denoised")
     assert run("simulate", tmp_path / "made", *arguments)[0] == 0
-    (made,) = find_runs(tmp_path / "made", tomogram_type="wbp")
-    assert made.tomogram_path.name == "wbp.zarr"
-    first = find_runs(labelled_runs)[0]
-    assert made.picks_directory is not None
-    assert first.picks_directory is not None
-    np.testing.assert_allclose(
-        read_copick(made.picks_directory).position_zyx_angstrom,
-        read_copick(first.picks_directory).position_zyx_angstrom,
-        atol=0.002,
-    )
+    made, given = find_runs(tmp_path / "made", tomogram_type="wbp"), find_runs(labelled_runs)
+    assert len(made) == len(given) == 3
+    for one, other in zip(made, given, strict=True):
+        assert one.tomogram_path.name == "wbp.zarr"
+        assert one.picks_directory is not None
+        assert other.picks_directory is not None
+        np.testing.assert_allclose(
+            read_copick(one.picks_directory).position_zyx_angstrom,
+            read_copick(other.picks_directory).position_zyx_angstrom,
+            atol=0.002,
+        )
+
+
+def test_what_is_wrong_with_a_request_is_said_before_maps_are_read(run: Run, tmp_path: Path) -> None:
+    arguments = ("--setting", "easy", "--map", f"ribosome={tmp_path / 'absent.mrc'}")
+    status, _, err = run("simulate", tmp_path / "made", *arguments)
+    assert status == 2
+    assert_one_clear_line(err, "unknown setting 'easy'")
+
+
+def test_an_interruption_is_one_line_with_the_status_of_its_signal(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dataset, "simulate_tomograms", interrupted)
+    status, _, err = run("simulate", tmp_path / "made", "--shape", 40, 56, 72)
+    assert status == 130
+    assert err.strip().splitlines()[-1] == "kaggle-cryoet: interrupted"
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_map_that_is_not_given_as_name_and_file_ends_with_status_2(run: Run, tmp_path: Path) -> None:

@@ -166,6 +166,10 @@ def test_a_point_without_transformation_has_no_orientation(tmp_path: Path) -> No
             copick({"location": {"x": 1, "y": 2, "z": 3}, "transformation_": (2 * np.eye(4)).tolist()}),
             "1 of 1 points have a transformation_ that is not a rotation",
         ),
+        (
+            copick({"location": {"x": 1, "y": 2, "z": 3}, "transformation_": np.diag([1.0, 1, -1, 1]).tolist()}),
+            "1 of 1 points have a transformation_ that is not a rotation",  # but a mirror image
+        ),
         (copick() | {"unit": "pixel"}, "expected positions in angstrom, got 'pixel'"),
     ],
 )
@@ -256,3 +260,20 @@ def test_picks_outside_the_volume_are_refused() -> None:
     for position in ((46, 0, 0), (0, 66, 0), (0, 0, 86), (0, 0, -6)):
         with pytest.raises(InputError, match=r"TS_1: 1 of 1 picks lie outside the volume of \(5, 7, 9\) voxels"):
             check_inside(at(*position), shape_zyx, voxel_angstrom, "TS_1")
+
+
+def test_orientations_that_a_file_does_not_trust_are_unknown_beside_those_of_others(tmp_path: Path) -> None:
+    turn = Rotation.from_euler("z", 30, degrees=True).as_matrix()
+    picks = Picks(
+        position_zyx_angstrom=np.ones((2, 3)),
+        label=np.array([0, 3]),
+        orientation_zyx=np.stack([np.full((3, 3), np.nan), turn]),
+    )
+    write_copick(tmp_path, picks, "TS_1")
+    content = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in ("apo-ferritin", "ribosome")}
+    assert [content[name]["trust_orientation"] for name in content] == [False, True]
+    assert content["apo-ferritin"]["points"][0]["transformation_"] == np.eye(4).tolist()
+    again = read_copick(tmp_path).orientation_zyx
+    assert again is not None
+    assert np.isnan(again[0]).all()
+    np.testing.assert_allclose(again[1], turn)

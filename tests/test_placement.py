@@ -20,6 +20,7 @@ def placed(count: int, contact: float, seed: int = 0, slab: Slab | None = None) 
     positions = place(
         [count],
         [RADIUS],
+        names=["a"],
         slab=slab or level_slab(),
         contact_fraction=[contact],
         occupancy=Occupancy(RADIUS),
@@ -69,6 +70,7 @@ def test_asked_for_numbers_are_placed_and_none_overlap() -> None:
     kinds = place(
         [12, 0, 30],
         [8.0, 3.0, 5.0],
+        names=["a", "b", "c"],
         slab=level_slab(),
         contact_fraction=[0.0, 0.0, 0.5],
         occupancy=Occupancy(8.0),
@@ -96,6 +98,7 @@ def test_balls_that_are_there_already_and_forbidden_places_are_left_free() -> No
     position = place(
         [60],
         [RADIUS],
+        names=["a"],
         slab=level_slab(),
         contact_fraction=[0.3],
         occupancy=occupancy,
@@ -113,5 +116,5 @@ def test_more_particles_than_their_volume_allows_end_at_once() -> None:
 
 def test_particles_that_find_no_place_are_counted_in_the_message() -> None:
     thin = Slab(shape_zyx=(40, 41, 43), thickness_voxels=30, slope_yx=(0, 0), offset_voxels=0)
-    with pytest.raises(InputError, match=r"only \d+ of 35 particles of radius 5.0 voxels fit"):
+    with pytest.raises(InputError, match=r"only \d+ of 35 a of radius 5.0 voxels fit"):
         placed(35, 0.0, slab=thin)

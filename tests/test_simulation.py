@@ -5,19 +5,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
 
+from kaggle_cryoet import __version__
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
 from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.runs import TOMOGRAM_TYPES, find_runs
 from kaggle_cryoet.simulation import dataset, run_folder
-from kaggle_cryoet.simulation.beads import load_bead_model, render
+from kaggle_cryoet.simulation.beads import BeadModel, load_bead_model, render
 from kaggle_cryoet.simulation.dataset import simulate, simulate_tomogram, simulate_tomograms
 from kaggle_cryoet.simulation.nuisance_ranges import TRAINING
 from kaggle_cryoet.simulation.structure import background_spread
@@ -30,6 +32,23 @@ COUNTS = {"apo-ferritin": 2, "ribosome": 1}
 
 def files_in(directory: Path) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def at(z: float) -> Picks:
+    """A ribosome at a height in voxels."""
+    return Picks(position_zyx_angstrom=np.array([[z, 28, 36]]) * CZII_VOXEL_ANGSTROM, label=np.array([3]))
+
+
+def enlarged(name: str, times: float) -> BeadModel:
+    """A shipped structure, blown up."""
+    model = load_bead_model(name)
+    return replace(
+        model,
+        position_zyx_angstrom=times * model.position_zyx_angstrom,
+        sigma_angstrom=times * model.sigma_angstrom,
+        source="drawn",
+        correlation=0.5,
+    )
 
 
 def make(directory: Path, **changes: object) -> list[str]:
@@ -188,6 +207,11 @@ def test_leftovers_of_a_killed_process_are_no_runs_and_are_cleared(made: Path, t
         ({"difficulty": 1.5}, "expected a difficulty from -1 to 1, got 1.5"),
         ({"tomogram_types": ("raw",)}, "expected one or more of the tomogram types denoised"),
         ({"counts": None, "picks": []}, "expected the picks of one run or more, got none"),
+        ({"counts": None, "picks": [at(20.0), at(90.0)]}, "number 1 from 0: 1 of 1 picks lie outside the volume"),
+        (
+            {"bead_models": {"ribosome": enlarged("ribosome", 2.0)}},
+            "ribosome is 70 voxels across",
+        ),
     ],
 )
 def test_impossible_requests_are_refused_and_leave_nothing(
@@ -196,6 +220,38 @@ def test_impossible_requests_are_refused_and_leave_nothing(
     with pytest.raises(InputError, match=message):
         make(tmp_path / "set", **changes)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_cannot_be_made_is_noticed_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(dataset, "simulate_tomograms", None)
+    with pytest.raises(InputError, match=r"file/set: cannot be made: Not a directory"):
+        make(tmp_path / "file" / "set")
+
+
+def test_two_processes_cannot_simulate_into_one_directory(tmp_path: Path) -> None:
+    with run_folder.sole_simulator(tmp_path / "set"):
+        with pytest.raises(InputError, match="set: is being written by another process"):
+            make(tmp_path / "set")
+        make(tmp_path / "other", runs=1)
+    assert len(make(tmp_path / "set", runs=1)) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "other"}
+
+
+def test_the_provenance_says_what_made_a_run_also_without_a_source_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dataset, "source_commit", lambda: None)
+    models = {"apo-ferritin": enlarged("apo-ferritin", 1.5)}
+    make(tmp_path, runs=1, bead_models=models, counts={"apo-ferritin": np.int64(1)})
+    provenance = json.loads((tmp_path / "provenance" / "SIM_7_0.json").read_text())
+    assert (provenance["version"], provenance["commit"]) == (__version__, None)
+    assert provenance["structures"] == {"apo-ferritin": {"source": "drawn", "correlation": 0.5}}
+    monkeypatch.setattr(dataset, "__version__", "9.0")
+    make(tmp_path, bead_models=models, counts={"apo-ferritin": 1})
+    assert "SIM_7_0 were simulated by other source code than runs to come will be" in caplog.text
 
 
 def test_a_directory_with_something_else_is_refused_and_left_as_it_was(made: Path, tmp_path: Path) -> None:

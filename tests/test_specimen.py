@@ -24,7 +24,7 @@ from kaggle_cryoet.simulation.nuisance_ranges import (
 )
 from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.placement import INTERFACE_SHARE, Slab
-from kaggle_cryoet.simulation.population import HABITS, Population, beads_of, draw_counts
+from kaggle_cryoet.simulation.population import HABITS, Population, beads_of, contact_radii_voxels, draw_counts
 from kaggle_cryoet.simulation.specimen import Specimen, _slab, draw_specimen
 
 SHAPE = (40, 56, 72)
@@ -118,6 +118,46 @@ def test_orientation_of_a_pick_turns_its_structure() -> None:
     expected = render(load_bead_model("thyroglobulin"), turn, SHAPE, VOXEL, (20.0, 27.0, 36.0))
     assert np.corrcoef(made.density.ravel(), expected.ravel())[0, 1] > 0.9999
     np.testing.assert_array_equal(made.picks.orientation_zyx, turn[None])
+
+
+def test_picks_that_overlap_are_told_and_those_of_unknown_orientation_are_turned_at_random(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    known = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    picks = Picks(
+        position_zyx_angstrom=np.array([[20, 20, 20], [20, 20, 23], [20, 20, 60], [20, 40, 60]]) * VOXEL,
+        label=np.array([0, 0, 0, 3]),
+        orientation_zyx=np.stack([known, known, np.full((3, 3), np.nan), known]),
+    )
+    made = draw_specimen(nuisances(**CLEAN), SHAPE, np.random.default_rng(5), voxel_angstrom=VOXEL, picks=picks)
+    (message,) = caplog.messages
+    assert message.startswith("1 pairs of the picks are nearer to each other than such particles lie, the nearest 30 Å")
+    found = made.picks.orientation_zyx
+    assert found is not None
+    np.testing.assert_array_equal(found[[0, 1, 3]], [known] * 3)
+    np.testing.assert_allclose(found[2] @ found[2].T, np.eye(3), atol=1e-12)
+    assert np.abs(found[2] - known).max() > 0.1
+
+
+def test_structures_of_another_size_keep_a_distance_in_proportion() -> None:
+    model = load_bead_model("apo-ferritin")
+    larger = replace(
+        model, position_zyx_angstrom=2 * model.position_zyx_angstrom, sigma_angstrom=2 * model.sigma_angstrom
+    )
+    usual = contact_radii_voxels({}, VOXEL)
+    radii = contact_radii_voxels({"apo-ferritin": larger, "ribosome": load_bead_model("ribosome")}, VOXEL)
+    np.testing.assert_allclose(radii / usual, [2, 1, 1, 1, 1, 1])
+    made = draw_specimen(
+        nuisances(**CLEAN),
+        (60, 130, 150),
+        np.random.default_rng(6),
+        voxel_angstrom=VOXEL,
+        counts={"apo-ferritin": 8},
+        bead_models={"apo-ferritin": larger},
+    )
+    index = angstrom_to_index(made.picks.position_zyx_angstrom, VOXEL)
+    distance = np.linalg.norm(index[:, None] - index[None], axis=-1)[~np.eye(8, dtype=bool)]
+    assert distance.min() >= 2 * radii[0] - 1e-6
 
 
 def test_asked_for_counts_are_made_and_no_two_labelled_particles_overlap() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.mrc import USUAL_AXES, has_unsigned_bytes
 from kaggle_cryoet.simulation.beads import BeadModel, centred, render, write_bead_model
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def read_map(path: Path) -> tuple[NDArray[np.float32], float]:
         0.5 to 15 Å.
     """
     import warnings
+    import zlib
 
     import mrcfile
 
@@ -102,14 +104,19 @@ def read_map(path: Path) -> tuple[NDArray[np.float32], float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # about header fields that are not used here
             with mrcfile.open(path, permissive=False) as file:
-                density = np.array(file.data, dtype=np.float32)
+                stored = np.array(file.data)
+                if stored.dtype == np.int8 and has_unsigned_bytes(file.header):
+                    stored = stored.view(np.uint8)
                 order = tuple(int(axis) for axis in (file.header.mapc, file.header.mapr, file.header.maps))
                 voxel = np.array([file.voxel_size.z, file.voxel_size.y, file.voxel_size.x], dtype=np.float64)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zlib.error) as error:  # the last two of what is compressed
         raise InputError(f"{path}: cannot be read as an MRC map ({error})") from error
+    if np.iscomplexobj(stored):
+        raise InputError(f"{path}: expected a density, got complex numbers")
+    density = stored.astype(np.float32)
     if density.ndim != 3:
         raise InputError(f"{path}: expected a map of 3 axes, got {density.ndim}")
-    if order != (1, 2, 3):
+    if order not in USUAL_AXES:
         raise InputError(f"{path}: expected axes stored as columns x, rows y, sections z (1, 2, 3), got {order}")
     if not np.isfinite(density).all():
         raise InputError(f"{path}: the map holds values that are not finite")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.simulation.bead_fit import fit_bead_model_from_map
+from kaggle_cryoet.simulation.bead_fit import fit_bead_model_from_map, read_map
 from kaggle_cryoet.simulation.beads import BeadModel
 
 
@@ -89,11 +89,13 @@ def fit_all(maps_directory: Path, output_directory: Path) -> tuple[BeadModel, ..
     Raises
     ------
     InputError
-        If a map is missing or broken; missing ones are named before any is fitted.
+        If a map is missing or broken, before any is fitted.
     """
     missing = [source.pdb for source in BEAD_SOURCES if not (maps_directory / f"{source.pdb}.mrc").is_file()]
     if missing:
         raise InputError(f"{maps_directory}: expected <pdb>.mrc for all bead models; missing {', '.join(missing)}")
+    for source in BEAD_SOURCES:
+        read_map(maps_directory / f"{source.pdb}.mrc")
     return tuple(
         fit_bead_model_from_map(
             source.name,

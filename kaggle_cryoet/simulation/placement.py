@@ -136,6 +136,7 @@ def place(
     counts: Sequence[int],
     radius_voxels: Sequence[float],
     *,
+    names: Sequence[str],
     slab: Slab,
     contact_fraction: Sequence[float],
     occupancy: Occupancy,
@@ -151,7 +152,7 @@ def place(
 
     Parameters
     ----------
-    counts, radius_voxels, contact_fraction
+    counts, radius_voxels, names, contact_fraction
         One entry per kind.
     slab
         The ice.
@@ -197,7 +198,7 @@ def place(
                     break
             else:
                 raise InputError(
-                    f"only {number} of {counts[kind]} particles of radius {radius:.1f} voxels fit into a slab of "
+                    f"only {number} of {counts[kind]} {names[kind]} of radius {radius:.1f} voxels fit into a slab of "
                     f"{height} x {width} voxels, {slab.thickness_voxels:.0f} thick"
                 )
     return [np.array(positions, dtype=np.float64).reshape(-1, 3) for positions in placed]

@@ -1,6 +1,7 @@
 """Which particles a specimen holds, how many, where, and how they are turned: the labelled ones and the distractors."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from kaggle_cryoet.simulation.beads import BeadModel, bead_model_names, load_bea
 from kaggle_cryoet.simulation.lysate import Beads
 from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.placement import Occupancy, Slab, place
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +83,14 @@ def draw_counts(nuisances: Nuisances, shape_zyx: tuple[int, int, int], rng: np.r
     }
 
 
-def contact_radii_voxels(voxel_angstrom: float) -> NDArray[np.float64]:
-    """`(6,)` radius of each labelled type, by label."""
-    return np.array([HABITS[particle.name].contact_radius_angstrom for particle in PARTICLES]) / voxel_angstrom
+def contact_radii_voxels(bead_models: Mapping[str, BeadModel], voxel_angstrom: float) -> NDArray[np.float64]:
+    """`(6,)` radius of each labelled type, by label; of a structure of another size, in proportion to it."""
+    radii = []
+    for particle in PARTICLES:
+        shipped = load_bead_model(particle.name).radius_angstrom
+        size = bead_models[particle.name].radius_angstrom / shipped if particle.name in bead_models else 1.0
+        radii.append(size * HABITS[particle.name].contact_radius_angstrom)
+    return np.array(radii) / voxel_angstrom
 
 
 def draw_populations(
@@ -111,16 +119,19 @@ def draw_populations(
     distractors = [load_bead_model(name) for name in bead_model_names() if name not in HABITS]
     others = rng.poisson(nuisances.distractors_per_cubic_micrometre * slab.cubic_micrometres(voxel_angstrom))
     number += rng.multinomial(others, rng.dirichlet(np.full(len(distractors), 0.3))).tolist()
-    radius = [*contact_radii_voxels(voxel_angstrom), *(model.radius_angstrom / voxel_angstrom for model in distractors)]
+    labelled = contact_radii_voxels(bead_models, voxel_angstrom)
+    radius = [*labelled, *(model.radius_angstrom / voxel_angstrom for model in distractors)]
     in_contact = [min(nuisances.clustering * HABITS[p.name].contact_fraction, 0.9) for p in PARTICLES]
     occupancy = Occupancy(max(radius))
     given = _given(picks, voxel_angstrom, rng)
+    _warn_of_overlaps([position for position, _ in given], radius, voxel_angstrom)
     for label, (position, _) in enumerate(given):
         for centre in position:
             occupancy.add(centre, radius[label])
     placed = place(
         number,
         radius,
+        names=[particle.name for particle in PARTICLES] + [model.name for model in distractors],
         slab=slab,
         contact_fraction=in_contact + [DISTRACTOR_CONTACT_FRACTION] * len(distractors),
         occupancy=occupancy,
@@ -172,14 +183,34 @@ def beads_of(population: Population, voxel_angstrom: float, rng: np.random.Gener
 def _given(
     picks: Picks | None, voxel_angstrom: float, rng: np.random.Generator
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """For each label, `(n, 3)` positions in voxels and `(n, 3, 3)` rotations of the picks; random if they have none."""
+    """For each label, `(n, 3)` positions in voxels and `(n, 3, 3)` rotations of the picks; random where unknown."""
     if picks is None:
         return []
     index = angstrom_to_index(picks.position_zyx_angstrom, voxel_angstrom)
     rotation = picks.orientation_zyx
     if rotation is None:
         rotation = _random_rotations(len(picks), rng)
+    elif np.isnan(rotation).any():
+        rotation = np.where(np.isnan(rotation), _random_rotations(len(picks), rng), rotation)
     return [(index[picks.label == label], rotation[picks.label == label]) for label in range(len(PARTICLES))]
+
+
+def _warn_of_overlaps(
+    positions: Sequence[NDArray[np.float64]], radius_voxels: Sequence[float], voxel_angstrom: float
+) -> None:
+    """Say so if some of the given particles, `(n, 3)` of each label, are nearer to each other than others may lie."""
+    position = np.concatenate([np.empty((0, 3)), *positions])
+    radius = np.repeat(radius_voxels[: len(positions)], [len(of_label) for of_label in positions])
+    one, other = np.triu_indices(len(position), 1)
+    distance = np.linalg.norm(position[one] - position[other], axis=1)
+    near = distance < radius[one] + radius[other]
+    if near.any():
+        logger.warning(
+            "%d pairs of the picks are nearer to each other than such particles lie, the nearest %.0f Å apart; they "
+            "are laid into each other",
+            near.sum(),
+            distance[near].min() * voxel_angstrom,
+        )
 
 
 def _random_rotations(count: int, rng: np.random.Generator) -> NDArray[np.float64]:

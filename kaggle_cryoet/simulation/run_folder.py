@@ -3,12 +3,14 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
+from kaggle_cryoet.whole_file import sole_writer
 
 logger = logging.getLogger(__name__)
 
@@ -42,16 +44,42 @@ def write_run(
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def finished_runs(output: Path, names: Sequence[str], request: Mapping[str, object], commit: str | None) -> set[str]:
-    """Runs of this very request that are there already; anything else in the directory is an error.
+@contextmanager
+def sole_simulator(output: Path) -> Iterator[None]:
+    """Make a directory for runs if there is none, and keep other processes from simulating into it meanwhile.
 
-    Of runs that were made by source code of another commit a warning is given: they are of the same request, but may
-    be of another simulator.
+    If something fails before there is anything in it, a new directory is gone again.
+
+    Raises
+    ------
+    InputError
+        If it is no directory, cannot be made, or another process simulates into it.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; expected a directory to write runs into")
-    if not output.exists():
-        return set()
+    is_new = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be made: {error.strerror or error}") from error
+    try:
+        with sole_writer(output):
+            yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # which it raises if there is something in it
+                output.rmdir()
+        raise
+
+
+def finished_runs(
+    output: Path, names: Sequence[str], request: Mapping[str, object], made_by: Mapping[str, str | None]
+) -> set[str]:
+    """Runs of this very request that are there already; anything else in the directory is an error.
+
+    Of runs that were `made_by` another version or commit a warning is given: they are of the same request, but may be
+    of another simulator.
+    """
     strangers = {entry.name for entry in output.iterdir()} - {*_PARTS, _UNFINISHED}
     runs = output / "static" / "ExperimentRuns"
     present = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
@@ -63,7 +91,7 @@ def finished_runs(output: Path, names: Sequence[str], request: Mapping[str, obje
         provenance = _read_provenance(output / "provenance" / f"{name}.json")
         if provenance.get("request") != request:
             raise InputError(f"{output} holds run {name} of another request; choose an empty directory")
-        if provenance.get("commit") != commit:
+        if any(provenance.get(key) != value for key, value in made_by.items()):
             elsewhere.append(name)
     if elsewhere and not present >= set(names):
         logger.warning(

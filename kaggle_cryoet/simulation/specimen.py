@@ -94,8 +94,9 @@ def draw_specimen(
     else:
         check_inside(picks, shape_zyx, voxel_angstrom, "the picks to simulate")
     slab = _slab(nuisances, shape_zyx, voxel_angstrom, picks)
-    film = _draw_film(slab, voxel_angstrom, picks, rng) if nuisances.carbon_edge else None
-    vesicles = _draw_vesicles(nuisances, slab, voxel_angstrom, picks, rng)
+    reach = contact_radii_voxels(bead_models or {}, voxel_angstrom)
+    film = _draw_film(slab, voxel_angstrom, picks, reach, rng) if nuisances.carbon_edge else None
+    vesicles = _draw_vesicles(nuisances, slab, voxel_angstrom, picks, reach, rng)
 
     def is_forbidden(position: NDArray[np.float64], radius: float) -> bool:
         cut = any(abs(float(vesicle.outside(position))) < radius + MEMBRANE_HALF_VOXELS for vesicle in vesicles)
@@ -117,13 +118,14 @@ def draw_specimen(
     for vesicle in vesicles:
         add_vesicle(density, vesicle, voxel_angstrom)
     vlp = populations[label_of("virus-like-particle")]
+    vlp_size = vlp.radius_voxels / contact_radii_voxels({}, voxel_angstrom)[label_of("virus-like-particle")]
     cargo_mass = nuisances.cargo_fraction * float(vlp.model.mass.sum())
     ribosomes = populations[label_of("ribosome")].position
     surroundings = _surroundings(nuisances, slab, vesicles, ribosomes, voxel_angstrom, rng)
     beads = concatenate_beads(
         [
             *(beads_of(population, voxel_angstrom, rng) for population in populations),
-            cargo(vlp.position, vlp.size, cargo_mass, voxel_angstrom, rng),
+            cargo(vlp.position, vlp_size * vlp.size, cargo_mass, voxel_angstrom, rng),
             surroundings.select(_outside_particles(surroundings.position, populations)),
         ]
     )
@@ -156,37 +158,44 @@ def _slab(nuisances: Nuisances, shape_zyx: tuple[int, int, int], voxel_angstrom:
     return Slab(shape_zyx=shape_zyx, thickness_voxels=thickness, slope_yx=slope, offset_voxels=offset, taper_yx=taper)
 
 
-def _draw_film(slab: Slab, voxel_angstrom: float, picks: Picks | None, rng: np.random.Generator) -> CarbonFilm | None:
-    """A carbon film that covers none of the picks; None if there is no room."""
+def _draw_film(
+    slab: Slab, voxel_angstrom: float, picks: Picks | None, reach: NDArray[np.float64], rng: np.random.Generator
+) -> CarbonFilm | None:
+    """A carbon film that covers none of the picks, of which each label has its reach; None if there is no room."""
     index, radius = np.empty((0, 3)), np.empty(0)
     if picks is not None:
         index = angstrom_to_index(picks.position_zyx_angstrom, voxel_angstrom)
-        radius = contact_radii_voxels(voxel_angstrom)[picks.label]
+        radius = reach[picks.label]
     for _attempt in range(PLACING_ATTEMPTS):
         film = draw_carbon_film(slab, rng)
-        if not any(film.touches(position, reach) for position, reach in zip(index, radius, strict=True)):
+        if not any(film.touches(*ball) for ball in zip(index, radius, strict=True)):
             return film
     return None
 
 
 def _draw_vesicles(
-    nuisances: Nuisances, slab: Slab, voxel_angstrom: float, picks: Picks | None, rng: np.random.Generator
+    nuisances: Nuisances,
+    slab: Slab,
+    voxel_angstrom: float,
+    picks: Picks | None,
+    reach: NDArray[np.float64],
+    rng: np.random.Generator,
 ) -> list[Vesicle]:
-    """Closed membranes that cut none of the picks; fewer than drawn where there is no room."""
+    """Closed membranes that cut none of the picks, of which each label has its reach; fewer if there is no room."""
     vesicles = []
     for _ in range(rng.poisson(nuisances.vesicles_per_cubic_micrometre * slab.cubic_micrometres(voxel_angstrom))):
         for _attempt in range(PLACING_ATTEMPTS):
             vesicle = draw_vesicle(slab, voxel_angstrom, rng)
-            if picks is None or _spares(vesicle, picks, voxel_angstrom):
+            if picks is None or _spares(vesicle, picks, reach, voxel_angstrom):
                 vesicles.append(vesicle)
                 break
     return vesicles
 
 
-def _spares(vesicle: Vesicle, picks: Picks, voxel_angstrom: float) -> bool:
+def _spares(vesicle: Vesicle, picks: Picks, reach: NDArray[np.float64], voxel_angstrom: float) -> bool:
     """Whether a membrane cuts no pick."""
     distance = np.abs(vesicle.outside(angstrom_to_index(picks.position_zyx_angstrom, voxel_angstrom)))
-    return bool((distance > contact_radii_voxels(voxel_angstrom)[picks.label] + MEMBRANE_HALF_VOXELS).all())
+    return bool((distance > reach[picks.label] + MEMBRANE_HALF_VOXELS).all())
 
 
 def _surroundings(

@@ -30,11 +30,13 @@ def fit_user_maps(maps: Mapping[str, str | Path], *, seed: int = 0) -> dict[str,
     InputError
         If a name is no particle's, or a map cannot be read or holds no density. The message names the file.
     """
-    models = {}
-    for name, path in maps.items():
+    for name in maps:
         if name not in PARTICLE_NAMES:
             raise InputError(f"unknown particle {name!r}; expected one of {', '.join(PARTICLE_NAMES)}")
-        density, voxel_angstrom = read_map(Path(path))
+    densities = {name: read_map(Path(path)) for name, path in maps.items()}  # all of them before the first is fitted
+    models = {}
+    for name, path in maps.items():
+        density, voxel_angstrom = densities[name]
         mass_kilodalton = float(load_bead_model(name).mass.sum())
         try:
             models[name] = fit_beads(
