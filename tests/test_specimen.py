@@ -131,7 +131,7 @@ def test_picks_that_overlap_are_told_and_those_of_unknown_orientation_are_turned
     )
     made = draw_specimen(nuisances(**CLEAN), SHAPE, np.random.default_rng(5), voxel_angstrom=VOXEL, picks=picks)
     (message,) = caplog.messages
-    assert message.startswith("1 pairs of the picks are nearer to each other than such particles lie, the nearest 30 Å")
+    assert message.startswith("2 picks are nearer to another one than such particles lie, the nearest 30 Å")
     found = made.picks.orientation_zyx
     assert found is not None
     np.testing.assert_array_equal(found[[0, 1, 3]], [known] * 3)

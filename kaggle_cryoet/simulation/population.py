@@ -206,9 +206,9 @@ def _warn_of_overlaps(
     near = distance < radius[one] + radius[other]
     if near.any():
         logger.warning(
-            "%d pairs of the picks are nearer to each other than such particles lie, the nearest %.0f Å apart; they "
-            "are laid into each other",
-            near.sum(),
+            "%d picks are nearer to another one than such particles lie, the nearest %.0f Å apart; they are laid into "
+            "each other",
+            len(np.union1d(one[near], other[near])),
             distance[near].min() * voxel_angstrom,
         )
 
