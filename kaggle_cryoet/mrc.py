@@ -64,7 +64,8 @@ def open_mrc(path: Path) -> StoredVolume:
     if axes not in USUAL_AXES:
         raise InputError(f"{path}: columns, rows and sections are the axes {axes}; expected x, y, z, that is (1, 2, 3)")
     shape_zyx = checked_shape(shape, dtype, path)
-    if int(header.ispg) == 0 and int(header.mz) == 1 < shape_zyx[0]:
+    unset = int(header.mx) == int(header.my) == 1  # by a program that leaves the fields alone
+    if int(header.ispg) == 0 and int(header.mz) == 1 < shape_zyx[0] and not unset:
         raise InputError(f"{path}: is a stack of {shape_zyx[0]} images, as its header says; expected a volume")
     offset = header.nbytes + int(header.nsymbt)
     expected_bytes = offset + math.prod(shape_zyx) * dtype.itemsize

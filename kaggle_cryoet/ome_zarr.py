@@ -4,6 +4,7 @@ Source: OME-NGFF 0.4 and 0.5, https://ngff.openmicroscopy.org.
 """
 
 import itertools
+import logging
 import math
 import struct
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from kaggle_cryoet.stored_volume import Box, StoredVolume, boxes, checked_shape
 
 if TYPE_CHECKING:
     import zarr
+
+logger = logging.getLogger(__name__)
 
 _CHUNK_ZYX = (256, 256, 256)
 _COMPRESSOR: dict[str, Any] = {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1, "blocksize": 0}
@@ -37,7 +40,8 @@ def open_ome_zarr(path: Path) -> StoredVolume:
     Raises
     ------
     InputError
-        If it is no zarr store, holds no array, its axes are not z, y, x, or chunks of the array are absent or cut off.
+        If it is no zarr store, holds no array, its axes are not z, y, x (after others of one entry), or chunks of the
+        array are absent or cut off.
     """
     import zarr
 
@@ -54,19 +58,24 @@ def open_ome_zarr(path: Path) -> StoredVolume:
             raise InputError(f"{path}: holds no readable array {level!r}: {error!r}") from error
     if not isinstance(node, zarr.Array):
         raise InputError(f"{path}: expected a zarr array at full resolution, got a group")
-    shape = checked_shape(node.shape, node.dtype, path)
+    single = max(node.ndim - 3, 0) if set(node.shape[:-3]) <= {1} else 0  # axes that hold one volume, as t and c may
+    shape = checked_shape(node.shape[single:], node.dtype, path)
     _check_chunk_files(node, path)
     array = node
 
     def read(where: Box) -> NDArray[Any]:
         try:
-            return np.asarray(array[where])
+            return np.asarray(array[(0,) * single + where])
         except Exception as error:  # each codec has its own kind of error
             start = tuple(edge.start for edge in where)
             raise InputError(f"{path}: the chunk at voxel {start} cannot be decoded: {error}") from error
 
     return StoredVolume(
-        shape_zyx=shape, dtype=array.dtype, voxel_zyx_angstrom=voxel, block_zyx=array.shards or array.chunks, read=read
+        shape_zyx=shape,
+        dtype=array.dtype,
+        voxel_zyx_angstrom=voxel,
+        block_zyx=(array.shards or array.chunks)[single:],
+        read=read,
     )
 
 
@@ -77,20 +86,28 @@ def _full_resolution(attributes: Mapping[str, Any], path: Path) -> tuple[str, tu
         if not multiscales:
             return "0", None
         image = multiscales[0]
-        level = image["datasets"][0]
+        level = min(image["datasets"], key=_coarseness)  # the first, if none says its scale
+        if level is not image["datasets"][0]:
+            logger.warning("%s: its levels are out of order; the finest, %r, is taken", path, level["path"])
         axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", "zyx")]
         names = [axis["name"] for axis in axes]
         transforms = level.get("coordinateTransformations", []) + image.get("coordinateTransformations", [])
         scales = [transform["scale"] for transform in transforms if transform["type"] == "scale"]
-        if names != ["z", "y", "x"] or any(len(scale) != 3 for scale in scales):
+        if names[-3:] != ["z", "y", "x"] or any(len(scale) != len(names) for scale in scales):
             raise InputError(f"{path}: axes are {names} with scales {scales}; expected z, y, x")
-        unit = np.array([_unit_angstrom(axis.get("unit")) for axis in axes])
-        z, y, x = np.prod(np.array(scales, dtype=np.float64).reshape(-1, 3), axis=0) * unit
+        unit = np.array([_unit_angstrom(axis.get("unit")) for axis in axes[-3:]])
+        z, y, x = np.prod(np.array(scales, dtype=np.float64).reshape(-1, len(names))[:, -3:], axis=0) * unit
         return str(level["path"]), (float(z), float(y), float(x)) if scales else None
     except InputError:
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its `multiscales` metadata do not follow OME-Zarr: {error!r}") from error
+
+
+def _coarseness(level: Mapping[str, Any]) -> float:
+    """Scale of a level, in whatever units; infinite if it says none."""
+    scales = [one["scale"] for one in level.get("coordinateTransformations", []) if one["type"] == "scale"]
+    return math.prod(itertools.chain(*scales)) if scales else math.inf
 
 
 def _unit_angstrom(name: object) -> float:

@@ -107,6 +107,8 @@ def _locate(directory: Path, tomogram_type: str) -> list[RunLocation]:
     """Runs in a directory of any form; none if it has no such form."""
     if _is_tomogram(directory):
         return [_location_of_file(directory)]
+    if directory.name == "Tomograms" and directory.parent.name.startswith("VoxelSpacing"):
+        directory = directory.parent
     if directory.name == "Reconstructions":
         directory = directory.parent
     if directory.name.startswith("VoxelSpacing"):
@@ -137,18 +139,20 @@ def _is_named(run: RunLocation, name: str) -> bool:
 def _of_each_stem(directory: Path) -> list[Path]:
     """Tomograms in a folder; where a `.zarr` and a file have one name, the `.zarr`, with a warning."""
     found = _tomograms(directory)
-    stores = {path.stem for path in found if path.suffix.lower() == ".zarr"}
-    beside = [path for path in found if path.suffix.lower() != ".zarr" and path.stem in stores]
+    stores = {run_name(path) for path in found if path.suffix.lower() == ".zarr"}
+    beside = [path for path in found if path.suffix.lower() in MRC_SUFFIXES and run_name(path) in stores]
     if beside:
         logger.warning("%s: %d files are left out beside a .zarr of their name", directory, len(beside))
     return [path for path in found if path not in beside]
 
 
 def _one_in_each(directory: Path) -> list[RunLocation]:
-    """A run for each subfolder with a tomogram, named after it; none if one of them has several."""
+    """A run for each subfolder with a tomogram, named after it; raises if one of them has several."""
     found = {folder: _of_each_stem(folder) for folder in _subdirectories(directory)}
-    if any(len(paths) > 1 for paths in found.values()):
-        return []
+    several = next((folder for folder, paths in found.items() if len(paths) > 1), None)
+    if several is not None:
+        names = ", ".join(sorted(path.name for path in found[several])[:3])
+        raise InputError(f"{several}: holds {len(found[several])} tomograms ({names}); expected one in each folder")
     return [
         RunLocation(name=printable(folder.name), tomogram_path=path, picks_directory=None)
         for folder, paths in found.items()
@@ -187,7 +191,7 @@ def _type_of(path: Path) -> str:
     try:
         said = json.loads((path.parent / "tomogram_metadata.json").read_text(encoding="utf8"))["processing"]
     except (OSError, ValueError, KeyError, TypeError):
-        return path.stem
+        return path.stem.removesuffix(".ome")
     return {"raw": "wbp"}.get(said, str(said))
 
 
@@ -220,7 +224,8 @@ def _is_tomogram(path: Path) -> bool:
 def _tomograms(directory: Path) -> list[Path]:
     if not directory.is_dir():
         return []
-    return [path for path in directory.iterdir() if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")]
+    found = (path for path in directory.iterdir() if not path.name.startswith("."))
+    return [path for path in found if path.suffix.lower() in _SUFFIXES or (path.is_dir() and _is_tomogram(path))]
 
 
 def _subdirectories(directory: Path) -> list[Path]:

@@ -183,6 +183,8 @@ def test_a_tilt_series_is_refused(tmp_path: Path, volume: Volume) -> None:
         read_tomogram(path)
     change_header(path, mz=len(volume))
     assert read_tomogram(path).data.shape == volume.shape
+    change_header(path, mx=1, my=1, mz=1)  # by a program that leaves the fields alone
+    assert read_tomogram(path).data.shape == volume.shape
 
 
 def test_what_mrcfile_warns_of_is_logged(tmp_path: Path, volume: Volume, caplog: pytest.LogCaptureFixture) -> None:

@@ -158,10 +158,36 @@ def test_a_chunk_of_noise_is_an_error(tmp_path: Path, volume: Volume) -> None:
 def test_volumes_of_other_dimensions_and_empty_ones_are_refused(tmp_path: Path, volume: Volume) -> None:
     with pytest.raises(InputError, match=r"axes z, y, x, got shape \(14, 19\)"):
         read_tomogram(save(tmp_path / "plane.zarr", volume[0]))
-    with pytest.raises(InputError, match=r"axes z, y, x, got shape \(1, 10, 14, 19\)"):
-        read_tomogram(save(tmp_path / "channels.zarr", volume[None]))
+    with pytest.raises(InputError, match=r"axes z, y, x, got shape \(2, 10, 14, 19\)"):
+        read_tomogram(save(tmp_path / "channels.zarr", np.stack([volume, volume])))
     with pytest.raises(InputError, match=r"empty, its shape is \(0, 14, 19\)"):
         read_tomogram(save(tmp_path / "empty.zarr", volume[:0]))
+
+
+@pytest.mark.parametrize("before", ["c", "tc"])
+def test_axes_of_one_entry_before_z_are_passed_over(tmp_path: Path, volume: Volume, before: str) -> None:
+    axes = [{"name": name} for name in before] + [{"name": name, "unit": "nanometer"} for name in "zyx"]
+    scale = [5.0] * len(before) + [1.0, 1.2, 1.2]
+    transforms = [{"type": "scale", "scale": scale}]
+    image = [{"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": transforms}]}]
+    data = volume.reshape((1,) * len(before) + volume.shape)
+    tomogram = read_tomogram(save(tmp_path / "a.zarr", data, attributes={"multiscales": image}))
+    np.testing.assert_array_equal(tomogram.data, volume)
+    assert tomogram.voxel_angstrom == pytest.approx(12.0)
+
+
+def test_of_levels_out_of_order_the_finest_is_taken(
+    tmp_path: Path, volume: Volume, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = multiscales(None)
+    image[0]["datasets"] = [
+        {"path": path, "coordinateTransformations": [{"type": "scale", "scale": [size] * 3}]}
+        for path, size in (("2", 40.0), ("0", 10.0), ("1", 20.0))
+    ]
+    tomogram = read_tomogram(save(tmp_path / "a.zarr", volume, attributes={"multiscales": image}))
+    np.testing.assert_array_equal(tomogram.data, volume)
+    assert tomogram.voxel_angstrom == 10.0
+    assert "its levels are out of order; the finest, '0', is taken" in caplog.text
 
 
 def test_axes_in_another_order_are_refused(tmp_path: Path, volume: Volume) -> None:

@@ -113,13 +113,44 @@ def test_folders_with_one_tomogram_in_each_are_runs(tmp_path: Path) -> None:
     found = [(run.name, run.tomogram_path.name) for run in find_runs(tmp_path)]
     assert found == [("TS_01", "TS_01_rec.mrc"), ("TS_02", "TS_02_rec.mrc")]
     (tmp_path / "TS_02" / "TS_02_odd.mrc").touch()
+    with pytest.raises(InputError, match=r"TS_02: holds 2 tomograms \(TS_02_odd\.mrc, TS_02_rec\.mrc\); expected one"):
+        find_runs(tmp_path)
+
+
+def test_a_folder_with_nothing_in_it_says_what_is_expected(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
     with pytest.raises(InputError, match=r"holds no tomogram; expected .* folders with one of these in each"):
         find_runs(tmp_path)
 
 
+def test_stores_without_a_suffix_are_found_in_a_folder(tmp_path: Path) -> None:
+    for name, file in (("TS_1", ".zgroup"), ("TS_2", "zarr.json")):
+        (add(tmp_path / name) / file).touch()
+    (tmp_path / "notes").mkdir()
+    assert [run.name for run in find_runs(tmp_path)] == ["TS_1", "TS_2"]
+
+
+def test_the_type_of_an_ome_zarr_is_what_is_before_both_suffixes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for kind in ("ctfdeconvolved", "denoised", "wbp"):
+        add(tmp_path / "ExperimentRuns" / "TS_1" / "VoxelSpacing10.012" / f"{kind}.ome.zarr")
+    for kind in ("denoised", "wbp"):
+        (run,) = find_runs(tmp_path, tomogram_type=kind)
+        assert run.tomogram_path.name == f"{kind}.ome.zarr"
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     "form",
-    [".", "10440", "10440/TS_5_4", "10440/TS_5_4/Reconstructions", "10440/TS_5_4/Reconstructions/VoxelSpacing10.012"],
+    [
+        ".",
+        "10440",
+        "10440/TS_5_4",
+        "10440/TS_5_4/Reconstructions",
+        "10440/TS_5_4/Reconstructions/VoxelSpacing10.012",
+        "10440/TS_5_4/Reconstructions/VoxelSpacing10.012/Tomograms",
+    ],
 )
 def test_a_dataset_of_the_cryoet_data_portal_is_found(
     tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.picking.normalise import HIGHEST, LOWEST, median_and_spread
+from kaggle_cryoet.picking.padding import fill_padding
 from kaggle_cryoet.picking.tilt_axis import TILT_AXES, facing_y
 from kaggle_cryoet.tomogram import RunLocation, Tomogram, read_tomogram
 
@@ -63,7 +65,7 @@ class AdaptSettings:
 
 
 def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_doubt: bool = True) -> Tomogram:
-    """A tomogram with dark particles and voxels of `CZII_VOXEL_ANGSTROM`; itself if it is like that.
+    """A tomogram with dark particles, voxels of `CZII_VOXEL_ANGSTROM` and no padding; itself if it is like that.
 
     Positions in Å stay what they are, unless the voxel size cannot be right: then voxels are taken for those of the
     competition, as where the file has no size at all, with a warning. Axes that seem to be out of order are left. That
@@ -78,6 +80,9 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_dou
             *(depth, height, width),
             "y" if height < width else "x",
         )
+    filled = fill_padding(tomogram.data, tomogram.name)
+    if filled is not tomogram.data:
+        tomogram = replace(tomogram, data=filled)
     tone: str | None = settings.tone
     if tone == "auto":
         tone = tone_of(tomogram.data)
@@ -101,7 +106,9 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_dou
         return replace(tomogram, voxel_angstrom=CZII_VOXEL_ANGSTROM, voxel_known=False)
     unresolved = ", which do not resolve small particles" if tomogram.voxel_angstrom > COARSE_ANGSTROM else ""
     logger.warning("%s%s; it is resampled to %s", said, unresolved, known)
-    return replace(tomogram, data=resample(tomogram.data, factor), voxel_angstrom=CZII_VOXEL_ANGSTROM)
+    median, spread = median_and_spread(tomogram.data)
+    clipped = np.clip(tomogram.data, median + LOWEST * spread, median + HIGHEST * spread)  # which would ring
+    return replace(tomogram, data=resample(clipped, factor), voxel_angstrom=CZII_VOXEL_ANGSTROM)
 
 
 def read_adapted(

@@ -30,15 +30,20 @@ def normalise(volume: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.
         raise InputError(f"expected a volume with the axes z, y, x, got the shape {volume.shape}")
     if not np.isfinite(volume.sum(dtype=np.float64)):  # one pass without a temporary array
         raise InputError("the volume holds NaN or infinite values; expected finite grey values")
-    step = math.ceil((volume.size / SAMPLE_VOXELS) ** (1 / 3))
-    low, median, high = np.quantile(volume[::step, ::step, ::step].astype(np.float64), [0.1587, 0.5, 0.8413])
-    spread = (high - low) / 2 or _standard_deviation(volume)
+    median, spread = median_and_spread(volume)
     if spread == 0:
         raise InputError(f"the volume is constant: all {volume.size} voxels are {volume.flat[0]}")
     normalised: NDArray[np.float32] = np.subtract(volume, np.float32(median), dtype=np.float32)
     normalised /= np.float32(spread)
     np.clip(normalised, LOWEST, HIGHEST, out=normalised)
     return normalised
+
+
+def median_and_spread(volume: NDArray[np.floating] | NDArray[np.integer]) -> tuple[float, float]:
+    """What `normalise` takes for 0 and for 1; the latter is 0 if the volume is constant."""
+    step = math.ceil((volume.size / SAMPLE_VOXELS) ** (1 / 3))
+    low, median, high = np.quantile(volume[::step, ::step, ::step].astype(np.float64), [0.1587, 0.5, 0.8413])
+    return float(median), float((high - low) / 2) or _standard_deviation(volume)
 
 
 def _standard_deviation(volume: NDArray[np.floating] | NDArray[np.integer]) -> float:

@@ -1,0 +1,80 @@
+"""Borders that hold nothing: what aligning, turning and cropping leave around a tomogram, all of one value.
+
+Such a border takes part in the grey values' scale, and its edge rings in everything that is done by Fourier transform.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+from numba import get_num_threads
+from numpy.typing import NDArray
+from scipy import fft
+
+from kaggle_cryoet.picking.normalise import HIGHEST, LOWEST, median_and_spread
+
+logger = logging.getLogger(__name__)
+
+LEAST_OF_FACE = 0.05
+"""A value that fewer of the voxels of every outer face share is no padding."""
+MOST_OF_MIDDLE = 0.25
+"""Nor is one that more of the volume's middle holds, relative to that share, as a grey value of few bits may."""
+SAMPLE_VOXELS = 200_000
+"""About so many voxels of the middle are looked at."""
+
+
+def fill_padding(volume: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    """A `(z, y, x)` volume with noise like its own in place of padding, with a warning; itself if it has none.
+
+    The noise is the rest of the volume with random phases: it has the same spectrum, missing wedge and spread, so that
+    no scale and no transform changes for it, and there is nothing to be picked in it. What lies inside and has the
+    value of the padding by chance is filled as well. The same volume is filled with the same noise.
+    """
+    padding = padding_values(volume)
+    padded = np.isin(volume, padding)
+    if not padding or padded.all():
+        return volume
+    share = np.count_nonzero(padded) / padded.size
+    values = " and ".join(f"{value:.6g}" for value in padding)
+    logger.warning("%s: %.0f %% of its voxels, about its border, are %s; taken for padding", name, 100 * share, values)
+    inside = volume[~padded]
+    median, spread = median_and_spread(inside[:, None, None])
+    filled = volume.copy()
+    filled[padded] = median
+    noise = _with_random_phases(np.clip(filled - np.float32(median), LOWEST * spread, HIGHEST * spread))
+    _, its_spread = median_and_spread(noise)
+    filled[padded] += noise[padded] * np.float32(spread / its_spread if its_spread else 0.0)
+    return filled
+
+
+def _with_random_phases(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Noise whose spectrum is on average that of a volume, but for its scale."""
+    workers = get_num_threads()
+    white = np.random.default_rng(0).standard_normal(volume.shape, dtype=np.float32)
+    transform = fft.rfftn(volume, workers=workers)
+    transform *= fft.rfftn(white, norm="ortho", workers=workers)
+    noise: NDArray[np.float32] = fft.irfftn(transform, s=volume.shape, workers=workers, overwrite_x=True)
+    return noise
+
+
+def padding_values(volume: NDArray[np.float32]) -> list[float]:
+    """Values that voxels share in padding along the outer faces of a `(z, y, x)` volume, ascending."""
+    middle = volume[tuple(slice(edge // 4, edge - edge // 4) for edge in volume.shape)]
+    step = int(np.ceil((middle.size / SAMPLE_VOXELS) ** (1 / 3)))
+    middle = middle[::step, ::step, ::step]
+    found = set()
+    for face in _faces(volume):
+        values, counts = np.unique(face, return_counts=True)
+        commonest = int(counts.argmax())
+        share = counts[commonest] / face.size
+        if share >= LEAST_OF_FACE and np.mean(middle == values[commonest]) <= MOST_OF_MIDDLE * share:
+            found.add(float(values[commonest]))
+    return sorted(found)
+
+
+def _faces(volume: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """The six outer faces of a volume, but for those across an axis of fewer than three voxels."""
+    for axis, last in itertools.product(range(3), (0, -1)):
+        if volume.shape[axis] >= 3:
+            yield np.take(volume, last, axis=axis)
