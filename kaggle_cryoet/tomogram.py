@@ -146,7 +146,8 @@ def _voxel_angstrom(voxel_zyx: tuple[float, float, float] | None, path: Path) ->
         return None
     if max(y, x) <= 1.01 * min(y, x):
         if not abs(voxel_zyx[0] / (y + x) - 0.5) < 0.005:
-            logger.warning("%s: voxels are not cubes, z, y, x = %s Å; what y and x say is used", path, voxel_zyx)
+            said = "what y and x say is used, also for z, where positions of picks are off in proportion"
+            logger.warning("%s: voxels are not cubes, z, y, x = %s Å; %s", path, voxel_zyx, said)
             return (y + x) / 2
     else:
         logger.warning("%s: voxels are not cubes, z, y, x = %s Å; their mean is used", path, voxel_zyx)

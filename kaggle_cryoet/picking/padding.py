@@ -32,8 +32,10 @@ def fill_padding(volume: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     value of the padding by chance is filled as well. The same volume is filled with the same noise.
     """
     padding = padding_values(volume)
+    if not padding:
+        return volume
     padded = np.isin(volume, padding)
-    if not padding or padded.all():
+    if padded.all():
         return volume
     share = np.count_nonzero(padded) / padded.size
     values = " and ".join(f"{value:.6g}" for value in padding)
