@@ -86,7 +86,8 @@ def _full_resolution(attributes: Mapping[str, Any], path: Path) -> tuple[str, tu
         if not multiscales:
             return "0", None
         image = multiscales[0]
-        level = min(image["datasets"], key=_coarseness)  # the first, if none says its scale
+        scaled = [_coarseness(level) for level in image["datasets"]]
+        level = image["datasets"][scaled.index(min(scaled)) if math.isfinite(sum(scaled)) else 0]
         if level is not image["datasets"][0]:
             logger.warning("%s: its levels are out of order; the finest, %r, is taken", path, level["path"])
         axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes", "zyx")]
@@ -105,9 +106,9 @@ def _full_resolution(attributes: Mapping[str, Any], path: Path) -> tuple[str, tu
 
 
 def _coarseness(level: Mapping[str, Any]) -> float:
-    """Scale of a level, in whatever units; infinite if it says none."""
+    """Scale of a level, in whatever units; NaN if it says none."""
     scales = [one["scale"] for one in level.get("coordinateTransformations", []) if one["type"] == "scale"]
-    return math.prod(itertools.chain(*scales)) if scales else math.inf
+    return math.prod(itertools.chain(*scales)) if scales else math.nan
 
 
 def _unit_angstrom(name: object) -> float:

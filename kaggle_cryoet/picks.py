@@ -177,13 +177,15 @@ def _copick_picks(content: dict[str, Any], label: int, path: Path) -> Picks:
     if not_finite.any():
         raise InputError(f"{path}: {int(not_finite.sum())} of {len(points)} points have a location that is not finite")
     rotation_xyz = transform_xyz[:, :3, :3]
+    if content.get("trust_orientation") is False:
+        rotation_xyz = np.broadcast_to(np.eye(3), rotation_xyz.shape)
     is_rotation = np.isclose(rotation_xyz @ rotation_xyz.swapaxes(1, 2), np.eye(3), atol=1e-3).all(axis=(1, 2))
     is_rotation &= np.linalg.det(rotation_xyz) > 0
     if not is_rotation.all():
         count = int((~is_rotation).sum())
         raise InputError(f"{path}: {count} of {len(points)} points have a transformation_ that is not a rotation")
     if content.get("trust_orientation") is False:
-        rotation_xyz = np.full_like(rotation_xyz, np.nan)
+        rotation_xyz = np.full(rotation_xyz.shape, np.nan)
     return Picks(
         position_zyx_angstrom=reverse_axes(position_xyz),
         label=np.full(len(points), label),

@@ -139,7 +139,7 @@ def _is_named(run: RunLocation, name: str) -> bool:
 def _of_each_stem(directory: Path) -> list[Path]:
     """Tomograms in a folder; where a `.zarr` and a file have one name, the `.zarr`, with a warning."""
     found = _tomograms(directory)
-    stores = {run_name(path) for path in found if path.suffix.lower() == ".zarr"}
+    stores = {run_name(path) for path in found if path.suffix.lower() not in MRC_SUFFIXES}
     beside = [path for path in found if path.suffix.lower() in MRC_SUFFIXES and run_name(path) in stores]
     if beside:
         logger.warning("%s: %d files are left out beside a .zarr of their name", directory, len(beside))

@@ -71,7 +71,9 @@ def run_of(tomogram_path: Path) -> Path | None:
 def run_name(tomogram_path: Path) -> str:
     """Name of the run that a tomogram file belongs to: of its run's folder, else of the file without its suffix."""
     run = run_of(tomogram_path)
-    return printable(tomogram_path.stem.removesuffix(".ome") if run is None else run.name)
+    has_suffix = tomogram_path.suffix.lower() in (".zarr", *MRC_SUFFIXES)
+    alone = tomogram_path.stem.removesuffix(".ome") if has_suffix else tomogram_path.name
+    return printable(alone if run is None else run.name)
 
 
 def printable(name: str) -> str:

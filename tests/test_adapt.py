@@ -41,6 +41,12 @@ def test_what_is_resampled_is_what_would_have_been_sampled(voxel_angstrom: float
     np.testing.assert_allclose(found[inner], blobs(CZII_VOXEL_ANGSTROM, made.data.shape)[inner], atol=0.01)
 
 
+def test_what_is_adapted_is_resampled() -> None:
+    volume = np.random.default_rng(1).normal(size=(30, 37, 41)).astype(np.float32)
+    made = adapt(tomogram(volume, 13.0), AdaptSettings(tone="dark"))
+    np.testing.assert_array_equal(made.data, resample(volume, 13.0 / CZII_VOXEL_ANGSTROM))
+
+
 def test_resampling_in_parts_is_resampling_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     volume = np.random.default_rng(0).normal(size=(30, 37, 41)).astype(np.float32)
     at_once = resample(volume, 1.3)

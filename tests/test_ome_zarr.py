@@ -188,6 +188,11 @@ def test_of_levels_out_of_order_the_finest_is_taken(
     np.testing.assert_array_equal(tomogram.data, volume)
     assert tomogram.voxel_angstrom == 10.0
     assert "its levels are out of order; the finest, '0', is taken" in caplog.text
+    del image[0]["datasets"][1]["coordinateTransformations"]  # then what order they are in is not known
+    image[0]["datasets"].reverse()
+    image[0]["datasets"][0]["path"] = "0"
+    again = read_tomogram(save(tmp_path / "b.zarr", volume, attributes={"multiscales": image}))
+    assert again.voxel_angstrom == 20.0
 
 
 def test_axes_in_another_order_are_refused(tmp_path: Path, volume: Volume) -> None:

@@ -15,7 +15,7 @@ from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.models.store import UNetModel
 from kaggle_cryoet.models.unet3d import HOST, HalfUNet, UNetSettings, build_unet, space_to_depth
 from kaggle_cryoet.particles import PARTICLES
-from kaggle_cryoet.picking import pickers
+from kaggle_cryoet.picking import own_statistics, pickers
 from kaggle_cryoet.picking.own_statistics import CROP_VOXELS, SHARE, middle, with_statistics_of
 from kaggle_cryoet.picking.pickers import LEAST_GAIN, UNetPicker
 from kaggle_cryoet.picking.segment import ScoreGrid, SegmentSettings, segment
@@ -70,6 +70,19 @@ def test_statistics_that_are_not_finite_are_not_taken() -> None:
     with torch.no_grad():
         network.stem.weight.fill_(1e30)
     assert with_statistics_of(noise(2, (16, 32, 32)), network, CPU, mixed_precision=False) is None
+
+
+def test_where_half_precision_overflows_statistics_are_those_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, volume = small_unet(), 1e4 * noise(2, (16, 32, 32))
+    with torch.no_grad():
+        network.stem.weight *= 100
+    expected = with_statistics_of(volume, network, CPU, mixed_precision=False)
+    monkeypatch.setattr(own_statistics, "autocast_dtype", lambda device: torch.float16)
+    found = with_statistics_of(volume, network, CPU)
+    assert expected is not None
+    assert found is not None
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], value)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory")])
@@ -182,6 +195,19 @@ def test_a_model_without_calibration_cannot_tell_and_stays_as_it_is() -> None:
     faint = 0.4 * specimen(0.05)
     np.testing.assert_array_equal(look(faint, "auto", picker(None)).score, look(faint, "never").score)
     np.testing.assert_array_equal(look(faint, "always", picker(None)).score, look(faint, "always").score)
+
+
+def test_a_network_without_statistics_says_so_where_it_must_go_by_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pickers, "with_statistics_of", lambda *arguments, **options: None)
+    faint = 0.4 * specimen(0.05)
+    never, auto = look(faint, "never").score, look(faint, "auto").score
+    assert not caplog.messages
+    np.testing.assert_array_equal(look(faint, "always").score, never)
+    np.testing.assert_array_equal(auto, never)
+    (message,) = caplog.messages
+    assert message.startswith("the U-Net cannot go by a tomogram's own statistics")
 
 
 def test_a_large_tomogram_is_tried_in_its_middle_and_then_seen_whole(monkeypatch: pytest.MonkeyPatch) -> None:

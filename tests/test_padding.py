@@ -55,6 +55,16 @@ def test_corners_and_borders_of_two_values_are_padding() -> None:
     assert fill_padding(volume, "TS_1").min() > 90
 
 
+def test_voxels_inside_that_have_the_value_of_the_border_stay() -> None:
+    inside = np.round(5 * grey())  # a twelfth of it is 500
+    border = np.pad(inside, 6, constant_values=505.0)
+    found = fill_padding(border, "TS_1")
+    assert padding_values(border) == [505.0]
+    deep = np.s_[3:-3, 3:-3, 3:-3]
+    np.testing.assert_array_equal(found[6:-6, 6:-6, 6:-6][deep], inside[deep])
+    assert np.count_nonzero(inside == 505.0) > 1000
+
+
 @pytest.mark.parametrize(
     "volume",
     [
@@ -111,4 +121,5 @@ def test_hot_voxels_do_not_ring_where_voxels_are_resampled() -> None:
     away = np.ones(found.shape, dtype=bool)
     for z, y, x in itertools.product((20,), range(0, 240, 40), range(0, 260, 40)):
         away[z - 8 : z + 9, max(y - 8, 0) : y + 9, max(x - 8, 0) : x + 9] = False
+    assert expected.std() > 0.5
     assert np.abs(found - expected)[away].max() < 1

@@ -127,7 +127,10 @@ def test_stores_without_a_suffix_are_found_in_a_folder(tmp_path: Path) -> None:
     for name, file in (("TS_1", ".zgroup"), ("TS_2", "zarr.json")):
         (add(tmp_path / name) / file).touch()
     (tmp_path / "notes").mkdir()
-    assert [run.name for run in find_runs(tmp_path)] == ["TS_1", "TS_2"]
+    (add(tmp_path / "TS_10.01") / ".zarray").touch()
+    (tmp_path / "TS_1.mrc").touch()  # beside the store of its name
+    assert [run.name for run in find_runs(tmp_path)] == ["TS_1", "TS_10.01", "TS_2"]
+    assert find_runs(tmp_path)[0].tomogram_path.name == "TS_1"
 
 
 def test_the_type_of_an_ome_zarr_is_what_is_before_both_suffixes(

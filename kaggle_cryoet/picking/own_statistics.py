@@ -43,6 +43,23 @@ def with_statistics_of(
     they give is not finite.
     """
     import torch
+
+    try:
+        return _moved(volume, network, device, autocast_dtype(device) if mixed_precision else None)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    logger.warning("not enough memory for the statistics of a tomogram; it is seen by those of the training")
+    if device.type == "cuda":  # here, where the error no longer holds the tensors
+        torch.cuda.empty_cache()
+    return None
+
+
+def _moved(
+    volume: NDArray[np.float32], network: "torch.nn.Module", device: "torch.device", dtype: "torch.dtype | None"
+) -> "torch.nn.Module | None":
+    """What `with_statistics_of` returns, if there is memory for it; in float32 if half precision overflows."""
+    import torch
     from torch.nn.modules.batchnorm import _BatchNorm
 
     own = ready(copy.deepcopy(network), device)
@@ -50,26 +67,20 @@ def with_statistics_of(
     if not norms:
         return None
     before = [_statistics(norm) for norm in norms]
-    for norm in norms:
-        norm.train()
-        norm.momentum = 1.0
-    dtype = autocast_dtype(device) if mixed_precision else None
     crops = torch.from_numpy(_crops(volume, network.multiple)).to(device)  # type: ignore[arg-type]
-    try:
-        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+    for precision in dict.fromkeys([dtype, None]):
+        for norm in norms:
+            norm.train()
+            norm.reset_running_stats()  # of infinite ones nothing would be left but NaN
+            norm.momentum = 1.0
+        with torch.inference_mode(), torch.autocast(device.type, dtype=precision, enabled=precision is not None):
             own(crops)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        logger.warning("not enough memory for the statistics of a tomogram; it is seen by those of the training")
-        del own, crops
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
-    moved = [torch.lerp(training, _statistics(norm), SHARE) for norm, training in zip(norms, before, strict=True)]
-    for norm, (mean, variance) in zip(norms, moved, strict=True):
-        norm.running_mean, norm.running_var = mean, variance
-    return own.eval() if all(bool(statistics.isfinite().all()) for statistics in moved) else None
+        moved = [torch.lerp(training, _statistics(norm), SHARE) for norm, training in zip(norms, before, strict=True)]
+        if all(bool(statistics.isfinite().all()) for statistics in moved):
+            for norm, (mean, variance) in zip(norms, moved, strict=True):
+                norm.running_mean, norm.running_var = mean, variance
+            return own.eval()
+    return None
 
 
 def _statistics(norm: "_BatchNorm") -> "torch.Tensor":

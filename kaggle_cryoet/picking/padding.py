@@ -6,6 +6,7 @@ Such a border takes part in the grey values' scale, and its edge rings in everyt
 import itertools
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numba import get_num_threads
@@ -22,40 +23,59 @@ MOST_OF_MIDDLE = 0.25
 """Nor is one that more of the volume's middle holds, relative to that share, as a grey value of few bits may."""
 SAMPLE_VOXELS = 200_000
 """About so many voxels of the middle are looked at."""
+SCALE_VOXELS = 2_000_000
+"""About so many voxels outside of padding tell the grey values' scale."""
 
 
 def fill_padding(volume: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     """A `(z, y, x)` volume with noise like its own in place of padding, with a warning; itself if it has none.
 
     The noise is the rest of the volume with random phases: it has the same spectrum, missing wedge and spread, so that
-    no scale and no transform changes for it, and there is nothing to be picked in it. What lies inside and has the
-    value of the padding by chance is filled as well. The same volume is filled with the same noise.
+    no scale and no transform changes for it, and there is nothing to be picked in it. The same volume is filled with
+    the same noise.
     """
     padding = padding_values(volume)
     if not padding:
         return volume
-    padded = np.isin(volume, padding)
+    padded = _from_the_faces(np.isin(volume, padding))
     if padded.all():
         return volume
     share = np.count_nonzero(padded) / padded.size
     values = " and ".join(f"{value:.6g}" for value in padding)
     logger.warning("%s: %.0f %% of its voxels, about its border, are %s; taken for padding", name, 100 * share, values)
     inside = volume[~padded]
-    median, spread = median_and_spread(inside[:, None, None])
+    median, spread = median_and_spread(inside[None, None, :: len(inside) // SCALE_VOXELS + 1])
+    del inside
     filled = volume.copy()
     filled[padded] = median
-    noise = _with_random_phases(np.clip(filled - np.float32(median), LOWEST * spread, HIGHEST * spread))
+    noise = filled - np.float32(median)
+    np.clip(noise, LOWEST * spread, HIGHEST * spread, out=noise)
+    noise = _with_random_phases(noise)
     _, its_spread = median_and_spread(noise)
     filled[padded] += noise[padded] * np.float32(spread / its_spread if its_spread else 0.0)
     return filled
+
+
+def _from_the_faces(voxels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Those of a volume's voxels that are joined to an outer face by others, side by side."""
+    import cc3d
+
+    label = cc3d.connected_components(voxels, connectivity=6)
+    at_faces = np.zeros(int(label.max()) + 1, dtype=bool)
+    for face in _faces(label):
+        at_faces[face.ravel()] = True
+    at_faces[0] = False
+    joined: NDArray[np.bool_] = at_faces[label]
+    return joined
 
 
 def _with_random_phases(volume: NDArray[np.float32]) -> NDArray[np.float32]:
     """Noise whose spectrum is on average that of a volume, but for its scale."""
     workers = get_num_threads()
     white = np.random.default_rng(0).standard_normal(volume.shape, dtype=np.float32)
-    transform = fft.rfftn(volume, workers=workers)
-    transform *= fft.rfftn(white, norm="ortho", workers=workers)
+    transform = fft.rfftn(white, norm="ortho", workers=workers)
+    del white
+    transform *= fft.rfftn(volume, workers=workers)
     noise: NDArray[np.float32] = fft.irfftn(transform, s=volume.shape, workers=workers, overwrite_x=True)
     return noise
 
@@ -75,7 +95,7 @@ def padding_values(volume: NDArray[np.float32]) -> list[float]:
     return sorted(found)
 
 
-def _faces(volume: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+def _faces(volume: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """The six outer faces of a volume, but for those across an axis of fewer than three voxels."""
     for axis, last in itertools.product(range(3), (0, -1)):
         if volume.shape[axis] >= 3:

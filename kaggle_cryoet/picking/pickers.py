@@ -76,6 +76,8 @@ class UNetPicker:
         network, mixed = self.model.network, how.mixed_precision
         if settings.own_statistics == "always":
             own = with_statistics_of(volume, network, device, mixed_precision=mixed)
+            if own is None:
+                logger.warning("the U-Net cannot go by a tomogram's own statistics; it goes by those of its training")
             return segment(own or network, volume, settings=how, device=device)
         grid = segment(network, volume, settings=how, device=device)
         if settings.own_statistics == "never" or self.model.calibration is None:

@@ -199,9 +199,11 @@ def _warn_of_overlaps(
     positions: Sequence[NDArray[np.float64]], radius_voxels: Sequence[float], voxel_angstrom: float
 ) -> None:
     """Say so if some of the given particles, `(n, 3)` of each label, are nearer to each other than others may lie."""
+    from scipy.spatial import cKDTree
+
     position = np.concatenate([np.empty((0, 3)), *positions])
     radius = np.repeat(radius_voxels[: len(positions)], [len(of_label) for of_label in positions])
-    one, other = np.triu_indices(len(position), 1)
+    one, other = cKDTree(position).query_pairs(2 * max(radius, default=0.0), output_type="ndarray").T
     distance = np.linalg.norm(position[one] - position[other], axis=1)
     near = distance < radius[one] + radius[other]
     if near.any():

@@ -62,14 +62,14 @@ def sole_simulator(output: Path) -> Iterator[None]:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{output}: cannot be made: {error.strerror or error}") from error
-    try:
-        with sole_writer(output):
+    with sole_writer(output.absolute()):
+        try:
             yield
-    except BaseException:
-        if is_new:
-            with suppress(OSError):  # which it raises if there is something in it
-                output.rmdir()
-        raise
+        except BaseException:
+            if is_new:
+                with suppress(OSError):  # which it raises if there is something in it
+                    output.rmdir()
+            raise
 
 
 def finished_runs(
