@@ -116,7 +116,8 @@ def test_two_workers_find_what_one_finds(labelled_runs: Path, small_model: Path)
         other = two[run]
         assert picks is not None
         assert other is not None
-        np.testing.assert_allclose(other.position_zyx_angstrom, picks.position_zyx_angstrom, atol=1e-3)
+        # with another number of threads sums are rounded in another way, which flat peaks make visible
+        np.testing.assert_allclose(other.position_zyx_angstrom, picks.position_zyx_angstrom, atol=0.01)
 
 
 @dataclass(frozen=True, kw_only=True)
