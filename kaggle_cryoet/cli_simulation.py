@@ -57,8 +57,8 @@ def simulate(
 ) -> None:
     """Write labelled tomograms in the competition's layout."""
     from kaggle_cryoet.metric import read_truth
-    from kaggle_cryoet.simulation.dataset import check_request
     from kaggle_cryoet.simulation.dataset import simulate as simulate_runs
+    from kaggle_cryoet.simulation.request import check_request
     from kaggle_cryoet.simulation.user_maps import fit_user_maps
 
     picks = None if picks_dir is None else list(read_truth(picks_dir).values())

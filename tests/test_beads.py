@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.simulation import splat
-from kaggle_cryoet.simulation.bead_fit import bead_count, fit_bead_model_from_map, fit_beads, heavier_body, read_map
+from kaggle_cryoet.simulation.bead_fit import bead_count, fit_bead_model_from_map, fit_beads, heavier_body
 from kaggle_cryoet.simulation.bead_sources import BEAD_SOURCES, fit_all
 from kaggle_cryoet.simulation.beads import (
     BeadModel,
@@ -22,6 +22,7 @@ from kaggle_cryoet.simulation.beads import (
     render,
     write_bead_model,
 )
+from kaggle_cryoet.simulation.density_map import read_map
 from kaggle_cryoet.simulation.splat import splat_beads, splat_many
 
 SHAPE = (19, 24, 31)

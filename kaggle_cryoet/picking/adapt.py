@@ -107,7 +107,7 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_dou
     unresolved = ", which do not resolve small particles" if tomogram.voxel_angstrom > COARSE_ANGSTROM else ""
     logger.warning("%s%s; it is resampled to %s", said, unresolved, known)
     median, spread = median_and_spread(tomogram.data)
-    clipped = np.clip(tomogram.data, median + LOWEST * spread, median + HIGHEST * spread)  # which would ring
+    clipped = np.clip(tomogram.data, median + LOWEST * spread, median + HIGHEST * spread)  # what is beyond would ring
     return replace(tomogram, data=resample(clipped, factor), voxel_angstrom=CZII_VOXEL_ANGSTROM)
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.simulation.bead_fit import fit_bead_model_from_map, read_map
+from kaggle_cryoet.simulation.bead_fit import fit_bead_model_from_map
 from kaggle_cryoet.simulation.beads import BeadModel
+from kaggle_cryoet.simulation.density_map import read_map
 
 
 @dataclass(frozen=True, kw_only=True)

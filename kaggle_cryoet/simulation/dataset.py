@@ -8,30 +8,24 @@ from pathlib import Path
 import numpy as np
 
 from kaggle_cryoet import __version__
-from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, CZII_VOXEL_ANGSTROM
-from kaggle_cryoet.particles import PARTICLE_NAMES
-from kaggle_cryoet.picks import Picks, check_inside
-from kaggle_cryoet.simulation.beads import BeadModel, load_bead_model
+from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.simulation.beads import BeadModel
 from kaggle_cryoet.simulation.denoise import finish
 from kaggle_cryoet.simulation.microscope import draw_tilt_series
 from kaggle_cryoet.simulation.network_denoising import (
-    DENOISED_BY_NETWORK,
     NetworkDenoising,
-    check_denoiser,
     denoising_of,
     draw_denoising,
 )
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.reconstruction import check_types, reconstruct_types
+from kaggle_cryoet.simulation.request import check_request, check_shape, check_structures
 from kaggle_cryoet.simulation.run_folder import finished_runs, sole_simulator, write_run
 from kaggle_cryoet.simulation.specimen import draw_specimen
 from kaggle_cryoet.source import source_commit
 from kaggle_cryoet.tomogram import Tomogram
-
-LEAST_EDGE_VOXELS = 32
-"""The largest particles are 27 voxels across."""
 
 
 def simulate_tomogram(
@@ -98,7 +92,7 @@ def simulate_tomograms(
         If an edge is shorter than `LEAST_EDGE_VOXELS`, the particles asked for do not fit, or a type is unknown.
     """
     check_types(tomogram_types)
-    _check_shape(shape_zyx)
+    check_shape(shape_zyx)
     rng = np.random.default_rng(seed)
     nuisances = nuisances or NUISANCE_RANGES["training"].draw(rng)
     specimen = draw_specimen(
@@ -204,12 +198,7 @@ def simulate(
         tomogram_types=tomogram_types,
         denoiser=denoiser,
     )
-    for name, model in (bead_models or {}).items():
-        if name not in PARTICLE_NAMES:
-            raise InputError(f"unknown particle {name!r}; expected one of {', '.join(PARTICLE_NAMES)}")
-        across, usual = (2 * one.radius_angstrom / CZII_VOXEL_ANGSTROM for one in (model, load_bead_model(name)))
-        if across > max(min(shape_zyx), 1.1 * usual):
-            raise InputError(f"{name} is {across:.0f} voxels across, more than there are in a volume of {shape_zyx}")
+    check_structures(bead_models or {}, shape_zyx)
     output = Path(output_directory)
     names = [run_name(seed, number) for number in range(runs)]
     request = {
@@ -249,50 +238,6 @@ def simulate(
             }
             write_run(output, names[number], tomograms, true_picks, provenance)
     return names
-
-
-def check_request(
-    *,
-    runs: int,
-    shape_zyx: tuple[int, int, int],
-    seed: int,
-    setting: str,
-    difficulty: float,
-    counts: Mapping[str, int] | None,
-    picks: Sequence[Picks] | None,
-    tomogram_types: Sequence[str],
-    denoiser: str,
-) -> None:
-    """Raise InputError if `simulate` would refuse these arguments of it, whatever the structures and the folder."""
-    if runs < 1 or seed < 0:
-        raise InputError(f"expected one run or more and a seed that is not negative, got {runs} runs and seed {seed}")
-    _check_shape(shape_zyx)
-    if setting not in NUISANCE_RANGES:
-        raise InputError(f"unknown setting {setting!r}; expected one of {', '.join(NUISANCE_RANGES)}")
-    if not -1 <= difficulty <= 1:
-        raise InputError(f"expected a difficulty from -1 to 1, got {difficulty}")
-    for name, count in (counts or {}).items():
-        if name not in PARTICLE_NAMES:
-            raise InputError(f"unknown particle {name!r}; expected one of {', '.join(PARTICLE_NAMES)}")
-        if count < 0:
-            raise InputError(f"expected a number of {name} that is not negative, got {count}")
-    if picks is not None and not len(picks):
-        raise InputError("expected the picks of one run or more, got none")
-    for number, item in enumerate((picks or ())[:runs]):
-        check_inside(item, shape_zyx, CZII_VOXEL_ANGSTROM, f"the picks to simulate, number {number} from 0")
-    check_types(tomogram_types)
-    check_denoiser(denoiser)
-    if denoiser != "filters" and DENOISED_BY_NETWORK not in tomogram_types:
-        got = ", ".join(tomogram_types)
-        raise InputError(f"a network denoises reconstructions of the type {DENOISED_BY_NETWORK!r}, got {got} alone")
-
-
-def _check_shape(shape_zyx: tuple[int, int, int]) -> None:
-    """Raise if a volume is too thin."""
-    if min(shape_zyx) < LEAST_EDGE_VOXELS:
-        raise InputError(
-            f"a tomogram needs edges of {LEAST_EDGE_VOXELS} voxels or more to hold particles, got {shape_zyx}"
-        )
 
 
 def _digest_of_picks(picks: Picks) -> str:

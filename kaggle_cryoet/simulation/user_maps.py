@@ -6,8 +6,9 @@ from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.particles import PARTICLE_NAMES
-from kaggle_cryoet.simulation.bead_fit import bead_count, fit_beads, read_map
+from kaggle_cryoet.simulation.bead_fit import bead_count, fit_beads
 from kaggle_cryoet.simulation.beads import BeadModel, load_bead_model
+from kaggle_cryoet.simulation.density_map import read_map
 
 logger = logging.getLogger(__name__)
 
