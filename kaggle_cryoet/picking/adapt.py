@@ -25,8 +25,6 @@ MOST_SPREADS = 10.0
 """Grey values further than this from the median say no more about skew than those that are as far."""
 SKEW_BLOCKS = 200_000
 """About so many blocks of voxels, evenly spread, tell the skew."""
-MOST_PADDINGS = 3
-"""Padding of no more values than this is told from what is padded."""
 MOST_DEPTH = 1.2
 """A volume that is thicker than this many times its shorter edge seems to have its axes out of order."""
 SAME_SCALE = 0.03
@@ -122,7 +120,8 @@ def read_adapted(
 def tone_of(volume: NDArray[np.floating]) -> str | None:
     """`dark` or `bright`, the side to which blocks of 2x2x2 voxels of `(z, y, x)` are skewed; None if to neither.
 
-    What is dense is rare, so that its side has the longer tail, which the blocks' smaller noise lets show.
+    What is dense is rare, so that its side has the longer tail, which the blocks' smaller noise lets show. Padding would
+    decide; `fill_padding` comes first.
     """
     from scipy.stats import skew
 
@@ -130,30 +129,13 @@ def tone_of(volume: NDArray[np.floating]) -> str | None:
     starts = [range(min(2, edge)) for edge in volume.shape]
     whole = tuple(slice(max(edge - edge % 2, 1)) for edge in volume.shape)
     voxels = np.array([volume[whole][z::step, y::step, x::step] for z, y, x in itertools.product(*starts)])
-    blocks = voxels.mean(axis=0, dtype=np.float64)[~_padded(voxels)]
-    if not blocks.size:
-        return None
+    blocks = voxels.mean(axis=0, dtype=np.float64)
     low, median, high = np.quantile(blocks, [0.1587, 0.5, 0.8413])
     bound = MOST_SPREADS * (high - low) / 2
     found = float(skew(np.clip(blocks, median - bound, median + bound), axis=None)) if bound else 0.0
     if abs(found) < max(LEAST_SKEW, 6 * (6 / blocks.size) ** 0.5):  # of which few blocks of noise have a sixth
         return None
     return "dark" if found < 0 else "bright"
-
-
-def _padded(voxels: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Which blocks of `(voxel, ...)` lie in padding, or cross its border.
-
-    Padding is a value that at least every other of its voxels shares with its whole block, as grey values hardly do.
-    """
-    same: NDArray[np.bool_] = (voxels == voxels[0]).all(axis=0)
-    padded = np.zeros_like(same)
-    values, counts = np.unique(voxels[0][same], return_counts=True)
-    for index in np.argsort(counts)[-MOST_PADDINGS:]:
-        there = voxels == values[index]
-        if 2 * len(voxels) * counts[index] >= np.count_nonzero(there):
-            padded |= there.any(axis=0)
-    return padded
 
 
 def resample(volume: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
