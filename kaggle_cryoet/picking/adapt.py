@@ -120,8 +120,8 @@ def read_adapted(
 def tone_of(volume: NDArray[np.floating]) -> str | None:
     """`dark` or `bright`, the side to which blocks of 2x2x2 voxels of `(z, y, x)` are skewed; None if to neither.
 
-    What is dense is rare, so that its side has the longer tail, which the blocks' smaller noise lets show. Padding would
-    decide; `fill_padding` comes first.
+    What is dense is rare, so that its side has the longer tail, which the blocks' smaller noise lets show. Padding
+    would decide; `fill_padding` comes first.
     """
     from scipy.stats import skew
 
