@@ -21,8 +21,8 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_SHAPE_ZYX
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.simulation.bead_fit import read_map
 from kaggle_cryoet.simulation.bead_sources import BEAD_SOURCES
+from kaggle_cryoet.simulation.density_map import read_map
 from kaggle_cryoet.simulation.run_folder import write_run
 from kaggle_cryoet.tomogram import Tomogram
 
