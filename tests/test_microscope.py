@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.fft
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.runs import TOMOGRAM_TYPES
 from kaggle_cryoet.simulation import denoise
-from kaggle_cryoet.simulation.denoise import compress, fade_border, finish
+from kaggle_cryoet.simulation.denoise import DENOISED_TYPES, compress, fade_border, finish
 from kaggle_cryoet.simulation.microscope import (
     ACROSS_FALLOFF,
     RADIAL_MAXIMUM,
@@ -238,6 +239,20 @@ def test_noise_is_lost_across_the_tilt_axis_and_not_along_it() -> None:
     assert np.mean(fast**2) == pytest.approx(np.mean(slow**2), rel=0.4)
 
 
+@pytest.mark.parametrize("width", [72, 71])
+def test_noise_is_as_strong_where_the_spectrum_mirrors_itself(width: int) -> None:
+    density = np.zeros((*SHAPE[:2], width), dtype=np.float32)
+    rng = np.random.default_rng(3)
+    planes = []
+    for _ in range(40):  # of one untilted image under a level ramp, whose noise is white along y but for interpolation
+        recording = record(density, unweighted_series(), nuisances(fixed_pattern=0.0, streaks=0.0), rng)
+        volume = scipy.fft.irfftn(recording.noise, s=(recording.depth, SHAPE[1], width))
+        planes.append(np.abs(np.fft.rfftn(volume)[0]) ** 2)
+    across = np.arange(width // 2 + 1) / width
+    power = np.mean(planes, axis=(0, 1)) / np.sinc(across) ** 4
+    np.testing.assert_allclose(power / power[1:-1].mean(), 1.0, atol=0.15)  # half of it would be .5; spread is .03
+
+
 def test_streaks_are_extra_noise_that_is_slow_along_the_tilt_axis() -> None:
     def noise(streaks: float) -> np.ndarray:
         settings = nuisances(fixed_pattern=0.0, streaks=streaks)
@@ -418,6 +433,18 @@ def test_border_fades_at_one_edge_in_y_only() -> None:
     assert volume.min() >= 0.1
     np.testing.assert_allclose(volume[:, 60:140], 1.0, atol=1e-3)
     assert min(volume[0, 0].mean(), volume[0, -1].mean()) < 0.95
+
+
+@pytest.mark.parametrize("tomogram_type", DENOISED_TYPES)
+def test_a_finished_volume_does_not_depend_on_the_level_it_came_with(tomogram_type: str) -> None:
+    settings = nuisances(background_loss=0.5, bright_loss=0.2, bright_suppression=0.8, dark_exponent=0.6)
+    volume = np.random.default_rng(8).normal(size=SHAPE).astype(np.float32)
+    volume[10:14, 20:26, 30:36] -= 9
+    plain, raised = (
+        finish(volume + level, settings, np.random.default_rng(0), tomogram_type=tomogram_type)
+        for level in (np.float32(0.0), np.float32(0.5))
+    )
+    np.testing.assert_allclose(raised, plain, atol=1e-5 * background_spread(plain))
 
 
 @pytest.mark.parametrize("tomogram_type", TOMOGRAM_TYPES)

@@ -5,7 +5,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from kaggle_cryoet.simulation.nuisances import Nuisances
-from kaggle_cryoet.simulation.structure import background_spread, quieten
+from kaggle_cryoet.simulation.structure import background_level, background_spread, quieten
 
 DENOISED_TYPES = ("denoised", "isonetcorrected")
 BRIGHT_SPREADS = 2.0
@@ -75,6 +75,7 @@ def finish(
 ) -> NDArray[np.float32]:
     """Bring a `(z, y, x)` reconstruction, in place, to the looks and the scale of a stored tomogram; its mean is 0."""
     if tomogram_type in DENOISED_TYPES:
+        volume -= background_level(volume)
         quieten(volume, nuisances.background_loss)
         compress(
             volume,

@@ -249,6 +249,10 @@ def record(
     for section in noise.view(np.float32):
         rng.standard_normal(dtype=np.float32, out=section)
     noise *= np.float32(np.sqrt(0.5 * signal.shape[0] * shape[1] * shape[2]))
+    # of a plane that is its own mirror image the way back takes the part alone that is real there, half of the power
+    noise[:, :, 0] *= np.float32(np.sqrt(2.0))
+    if shape[2] % 2 == 0:
+        noise[:, :, -1] *= np.float32(np.sqrt(2.0))
     reached = np.empty((signal.shape[0], signal.shape[2]), dtype=np.bool_)
     _apply_series(
         signal,

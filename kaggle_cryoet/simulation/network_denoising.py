@@ -99,7 +99,7 @@ def check_denoiser(denoiser: str) -> None:
 def denoise_by_network(
     recording: NDArray[np.float32], denoising: NetworkDenoising, nuisances: Nuisances
 ) -> NDArray[np.float32]:
-    """What the network and the low pass after it make of a `(z, y, x)` recording; its median is 0."""
+    """What the network and the low pass after it make of a `(z, y, x)` recording."""
     import scipy.fft
 
     from kaggle_cryoet.models.denoiser import denoised
@@ -115,7 +115,6 @@ def denoise_by_network(
         gain = np.exp(-0.5 * (radius / nuisances.cutoff_per_voxel) ** nuisances.cutoff_exponent)
         spectrum[z] *= gain.astype(np.float32)
     volume = scipy.fft.irfftn(spectrum, s=volume.shape, workers=get_num_threads(), overwrite_x=True)
-    volume -= np.median(volume[::3, ::3, ::3])
     return np.ascontiguousarray(volume, dtype=np.float32)
 
 

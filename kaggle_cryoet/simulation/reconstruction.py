@@ -25,7 +25,7 @@ from kaggle_cryoet.simulation.microscope import (
 )
 from kaggle_cryoet.simulation.network_denoising import NetworkDenoising, denoise_by_network, denoising_of
 from kaggle_cryoet.simulation.nuisances import Nuisances
-from kaggle_cryoet.simulation.structure import give_back
+from kaggle_cryoet.simulation.structure import background_level, give_back
 
 DECONVOLUTION_FALLOFF_ANGSTROM = 100.0
 """Resolution at which the signal-to-noise ratio that the deconvolution assumes has fallen to 1 / e of that at zero."""
@@ -147,6 +147,7 @@ def _reconstruct(
     if tomogram_type == "denoised":
         slow_gain = low_pass * (_restoration(per_angstrom, nuisances) - 1)
         slow = _volume(recording, _combined(recording, slow_gain, np.zeros_like(slow_gain), 0.0))
+        volume -= background_level(volume)
         give_back(volume, slow, nuisances.slow_withheld)
     return volume
 

@@ -22,11 +22,20 @@ STRUCTURE_ENERGY = 4.0
 """Smoothed energy from which on everything is known to be structure."""
 
 
+def background_level(volume: NDArray[np.float32]) -> np.float32:
+    """Median of a `(z, y, x)` volume: what is there where nothing is, whatever particles it holds."""
+    return np.float32(np.median(_sample(volume)))
+
+
 def background_spread(volume: NDArray[np.float32]) -> float:
     """1.4826 times the median absolute deviation of a `(z, y, x)` volume: its noise, whatever particles it holds."""
-    step = 1 if volume.size < 10**6 else 3
-    sample = volume[::step, ::step, ::step]
+    sample = _sample(volume)
     return float(1.4826 * np.median(np.abs(sample - np.median(sample))))
+
+
+def _sample(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+    step = 1 if volume.size < 10**6 else 3
+    return volume[::step, ::step, ::step]
 
 
 def give_back(volume: NDArray[np.float32], slow: NDArray[np.float32], withheld: float) -> None:
