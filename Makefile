@@ -18,8 +18,8 @@ demo: $(INSTALLED)  ## simulate, predict, score and draw one tomogram
 	$(BIN)/kaggle-cryoet simulate demo/tomograms --runs 1 --shape 184 448 448 --seed $(DEMO_SEED)
 	$(BIN)/kaggle-cryoet dry-run demo/tomograms --output demo/result
 
-test: $(INSTALLED)  ## the test suite
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## the test suite, in as many processes as there are cores, up to four, each with one thread
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 check: $(INSTALLED)  ## style and types
 	$(BIN)/ruff check .
