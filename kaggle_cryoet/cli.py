@@ -118,7 +118,7 @@ def predict(
         command=_command_line(),
     )
     if prediction.picks:
-        click.echo(f"{len(prediction.table)} particles in {len(prediction.picks)} tomograms: {output}")
+        click.echo(f"{len(prediction.table)} particles in {len(prediction.picks)} tomograms: {prediction.output}")
     if picks is not None:
         click.echo(f"copick JSON: {picks}")
     if report is not None:
@@ -183,6 +183,17 @@ def evaluate(submission: Path, truth: Path, json_path: Path | None) -> None:
     if json_path is not None:
         write_json(json_path, score.to_json_dict())
     click.echo(score.format_table())
+
+
+@cli.command()
+@click.argument("submissions", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CSV...")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="The csv to write.")
+def join(submissions: tuple[Path, ...], output: Path) -> None:
+    """Join submissions of different tomograms, as jobs of a cluster leave them, into one."""
+    from kaggle_cryoet.submission import join_submissions
+
+    table = join_submissions(submissions, output)
+    click.echo(f"{len(table)} particles in {table['experiment'].nunique()} tomograms: {output}")
 
 
 for verb in (look, confusion, detections, simulate, beads, calibrate, slices, train, curves):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_cryoet.cli_options import adapt_options, device_option, flips_option, pick_settings
+from kaggle_cryoet.cli_options import adapt_options, device_option, flips_option, pick_settings, tomogram_type_option
 from kaggle_cryoet.cli_yolo import train_yolo
 
 if TYPE_CHECKING:
@@ -14,6 +14,19 @@ if TYPE_CHECKING:
 preset_option = click.option(
     "--preset", default="half", show_default=True, help="Network and way of training: half, paper or host."
 )
+
+
+SHIPPED, NOTHING = "shipped", "nothing"
+
+
+def _model_to_start_from(text: str | None, preset: str, *, by_default: str) -> Path | None:
+    """Model folder of `--from`, which may be one of two words as well; the package's own is of the preset `half`."""
+    from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, UNET_FOLDER
+
+    text = text or (by_default if preset == "half" else NOTHING)
+    if text in (SHIPPED, NOTHING):
+        return SHIPPED_WEIGHTS / UNET_FOLDER if text == SHIPPED else None
+    return Path(text)
 
 
 @click.group()
@@ -28,7 +41,7 @@ train.add_command(train_yolo)
 @click.argument("data_dirs", nargs=-1, required=True, metavar="DATA_DIR[@WEIGHT]...")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for model, checkpoints and log.")
 @preset_option
-@click.option("--from", "start_from", type=click.Path(path_type=Path), help="Model folder whose weights to start with.")
+@click.option("--from", "start_from", metavar="MODEL", help="Model folder whose weights to start with, or 'shipped'.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --output.")
 @click.option("--validation", multiple=True, type=click.Path(path_type=Path), help="Labelled runs to look at only.")
 @click.option("--fold", metavar="NAME", help="Run of DATA_DIR... to leave out and to look at.")
@@ -46,7 +59,12 @@ train.add_command(train_yolo)
 @click.option("--hard-negatives", type=click.Path(path_type=Path), metavar="CSV", help="Submission for DATA_DIR...")
 @click.option("--stream", type=int, nargs=3, metavar="Z Y X", help="Simulate tomograms of this shape meanwhile.")
 @click.option("--epochs", type=int, default=20, show_default=True, help="Portions of 800 crops.")
-@click.option("--time-limit", type=float, metavar="SECONDS", help="Train for no more epochs than fit into this time.")
+@click.option(
+    "--time-limit",
+    type=float,
+    metavar="SECONDS",
+    help="Train for no more epochs than fit into this time, one at least.",
+)
 @click.option("--keep", type=int, default=0, show_default=True, help="Keep so many of the latest models apart.")
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other setting: training.loss.name=focal."
@@ -57,7 +75,7 @@ def train_unet(
     data_dirs: tuple[str, ...],
     output: Path,
     preset: str,
-    start_from: Path | None,
+    start_from: str | None,
     resume: bool,
     validation: tuple[Path, ...],
     fold: str | None,
@@ -99,7 +117,7 @@ def train_unet(
         output,
         validation_directories=validation,
         preset=preset,
-        start_from=start_from,
+        start_from=_model_to_start_from(start_from, preset, by_default=NOTHING),
         resume=resume,
         length=recipe.length,
         time_limit_seconds=time_limit,
@@ -140,8 +158,14 @@ def train_average(models: tuple[Path, ...], output: Path) -> None:
 @click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for model and score.")
 @preset_option
-@click.option("--from", "start_from", type=click.Path(path_type=Path), help="Model folder whose weights to start with.")
+@click.option(
+    "--from",
+    "start_from",
+    metavar="MODEL",
+    help="Model folder whose weights to start with, or 'shipped' or 'nothing'; shipped for the preset half.",
+)
 @click.option("--time-limit", type=float, required=True, metavar="SECONDS", help="Be done in this time.")
+@tomogram_type_option
 @adapt_options
 @click.option("--seed", type=int, default=0, show_default=True)
 @device_option
@@ -149,8 +173,9 @@ def train_finetune(
     data_dirs: tuple[Path, ...],
     output: Path,
     preset: str,
-    start_from: Path | None,
+    start_from: str | None,
     time_limit: float,
+    tomogram_type: str,
     adapt: "AdaptSettings",
     seed: int,
     device: str,
@@ -158,12 +183,15 @@ def train_finetune(
     """Fine-tune on the few labelled runs in DATA_DIR..., and score it by leaving out one at a time."""
     from kaggle_cryoet.training.finetune import fine_tune
 
+    start = _model_to_start_from(start_from, preset, by_default=SHIPPED)
+    click.echo(f"starts with {'fresh weights' if start is None else f'the weights in {start}'}")
     result = fine_tune(
         data_dirs,
         output,
         time_limit_seconds=time_limit,
-        start_from=start_from,
+        start_from=start,
         preset=preset,
+        tomogram_type=tomogram_type,
         adapt=adapt,
         seed=seed,
         device=device,
@@ -176,17 +204,26 @@ def train_finetune(
 @train.command("thresholds")
 @click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
 @click.option("--weights", type=click.Path(path_type=Path), required=True, help="Model folder to change.")
+@tomogram_type_option
 @adapt_options
 @flips_option
 @device_option
 def train_thresholds(
-    data_dirs: tuple[Path, ...], weights: Path, adapt: "AdaptSettings", flips: str, device: str
+    data_dirs: tuple[Path, ...],
+    weights: Path,
+    tomogram_type: str,
+    adapt: "AdaptSettings",
+    flips: str,
+    device: str,
 ) -> None:
     """Fit the thresholds and the calibration of a model anew, on the labelled runs in DATA_DIR..."""
     from kaggle_cryoet.training.left_out import how_left_out
     from kaggle_cryoet.training.refit import refit_thresholds
 
-    fit = refit_thresholds(weights, data_dirs, settings=pick_settings(flips, adapt), device=device, progress=True)
+    settings = pick_settings(flips, adapt)
+    fit = refit_thresholds(
+        weights, data_dirs, tomogram_type=tomogram_type, settings=settings, device=device, progress=True
+    )
     click.echo(f"by thresholds, on the tomograms fitted on:\n{fit.score.format_table()}")
     click.echo(f"{how_left_out(fit.runs)}:\n{fit.left_out_score.format_table()}\nmodel: {weights}")
 
@@ -195,18 +232,27 @@ def train_thresholds(
 @click.argument("data_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA_DIR...")
 @click.option("--weights", type=click.Path(path_type=Path), required=True, help="Folder with unet3d and yolo11.")
 @click.option("--output", type=click.Path(path_type=Path), help="Model folder; hybrid in --weights if not given.")
+@tomogram_type_option
 @adapt_options
 @flips_option
 @device_option
 def train_hybrid(
-    data_dirs: tuple[Path, ...], weights: Path, output: Path | None, adapt: "AdaptSettings", flips: str, device: str
+    data_dirs: tuple[Path, ...],
+    weights: Path,
+    output: Path | None,
+    tomogram_type: str,
+    adapt: "AdaptSettings",
+    flips: str,
+    device: str,
 ) -> None:
     """Fit the hybrid of both networks, on labelled runs in DATA_DIR... that neither was trained on."""
     from kaggle_cryoet.training.hybrid import fit_hybrid_folder
     from kaggle_cryoet.training.left_out import how_left_out
 
     settings = pick_settings(flips, adapt)
-    fit = fit_hybrid_folder(data_dirs, weights, output, settings=settings, device=device, progress=True)
+    fit = fit_hybrid_folder(
+        data_dirs, weights, output, tomogram_type=tomogram_type, settings=settings, device=device, progress=True
+    )
     for name, score in fit.scores.items():
         click.echo(f"{name}, {how_left_out(len(fit.model.provenance['runs']))}:\n{score.format_table()}")
     click.echo(f"model: {output or weights / 'hybrid'}")

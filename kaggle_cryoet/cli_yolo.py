@@ -81,7 +81,7 @@ def slices(
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --output.")
 @validation_option
 @click.option("--epochs", type=int, help="Portions of training; those of the preset if not given.")
-@click.option("--time-limit", type=float, metavar="SECONDS", help="Fit the epochs into this time.")
+@click.option("--time-limit", type=float, metavar="SECONDS", help="Fit the epochs into this time, one at least.")
 @adapt_options
 @click.option("--seed", type=int, help="That of the preset if not given.")
 @device_option

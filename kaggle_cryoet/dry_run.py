@@ -23,7 +23,7 @@ def dry_run(
     *,
     output: str | Path = "dry-run",
     run_names: Sequence[str] = (),
-    branch: str = "unet",
+    branch: str | None = None,
     device: str = "auto",
     weights: str | Path | None = None,
     settings: PickSettings | None = None,
@@ -59,6 +59,7 @@ def dry_run(
         logger.warning("%d of %d runs have no picks and are left out", len(found) - len(runs), len(found))
     truth = {run.name: read_copick(run.picks_directory) for run in runs if run.picks_directory is not None}
     settings = settings or PickSettings()
+    branch = branch or settings.branch
     writer = ReportWriter(output, adapt_settings=settings.adapt)  # a folder that cannot be made is noticed now
     prediction = run_prediction(
         train_dir,

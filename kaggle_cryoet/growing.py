@@ -70,13 +70,12 @@ class GrowingSubmission:
     key
         Digest of the settings: what was begun with others is not gone on with.
     go_on
-        Keep the runs that an interrupted prediction has finished, if their tomograms are the same. A csv that holds
-        others as well is kept until the new one is finished.
+        Keep the runs that an interrupted prediction has finished, if their tomograms are the same.
 
     Raises
     ------
     InputError
-        If the csv cannot be written, a folder bears its name, or what is to be gone on with is of other runs alone.
+        If the csv cannot be written, a folder bears its name, or what is to be gone on with has finished other runs.
     """
 
     def __init__(self, output: Path, *, runs: Mapping[str, str], key: str, go_on: bool) -> None:
@@ -94,10 +93,11 @@ class GrowingSubmission:
             for half_written in output.parent.glob(f".{output.name}.*.partial"):
                 half_written.unlink(missing_ok=True)
         interrupted = self._read_state() if go_on else {}
-        if interrupted and not interrupted.keys() & self.runs.keys():
+        others = interrupted.keys() - self.runs.keys()
+        if others:
             raise InputError(
-                f"{output}: holds {len(interrupted)} finished tomograms, as {min(interrupted)}, of which none is asked "
-                "for now; expected a csv of its own for these"
+                f"{output}: holds {len(others)} finished tomograms that are not asked for now, as {min(others)}, and "
+                "which would be lost; expected another csv for these"
             )
         self._take_over(partial if partial.exists() else output, interrupted)
         is_interrupted_one = bool(self.picks) and self.picks.keys() == interrupted.keys() and not partial.exists()
@@ -126,27 +126,45 @@ class GrowingSubmission:
         self.seconds[run] = seconds
         self._write_state()
 
-    def finish(self) -> None:
+    def finish(self, *, cut_short: bool = False) -> Path:
         """Take the place of an earlier csv, unless no run was picked; remove the note if it has served its turn.
+
+        One that was cut short, by a full disk or a time limit, takes the place of no csv with more experiments in it.
+
+        Returns
+        -------
+        Path
+            Where the picks are.
 
         Raises
         ------
         InputError
             If it cannot; what was picked is then in `path`.
         """
-        if self._replaces and self.picks:
+        if self._replaces and not self.picks:
+            logger.warning("no tomogram could be picked; %s is left as it was", self.output)
+        elif self._replaces and cut_short and len(self.picks) < self._experiments_before():
+            logger.warning("%s holds more tomograms and is left as it was; the picks are in %s", self.output, self.path)
+            return self.path
+        elif self._replaces:
             try:
                 self.path.replace(self.output)
             except OSError as error:
                 raise InputError(
                     f"{self.output}: cannot be replaced ({error}); the picks are in {self.path}"
                 ) from error
-        elif self._replaces:
-            logger.warning("no tomogram could be picked; %s is left as it was", self.output)
         if self.picks:
             self._partial.unlink(missing_ok=True)
         if self.runs.keys() <= self.picks.keys() and not self.go_on:
             self.state_path.unlink(missing_ok=True)
+        return self.output
+
+    def _experiments_before(self) -> int:
+        """How many the csv that is to be replaced holds; none if it is no such csv."""
+        try:
+            return len(read_submission(self.output))
+        except InputError:
+            return 0
 
     def _write(self, picks: Mapping[str, Picks]) -> None:
         """Write the csv; of an interrupted one whose csv to replace is no longer there, nothing is kept."""
@@ -203,7 +221,7 @@ class GrowingSubmission:
             return
         for run, note in interrupted.items():
             found = rows.get(run, NO_PICKS)
-            if run not in self.runs or len(found) != len(note.scores):
+            if len(found) != len(note.scores):
                 continue
             if self.runs[run] != note.tomogram:
                 logger.warning("%s: is another tomogram than the one that was picked; it is picked again", run)

@@ -34,9 +34,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-USER_ID = "kaggle-cryoet"
-"""Who signs copick files of what was found."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
@@ -46,6 +43,8 @@ class Prediction:
     """The rows of the submission."""
     picks: dict[str, Picks]
     """Picks by run, of all runs that were finished."""
+    output: Path
+    """Where they are: the csv that was asked for, or what is beside it if an earlier one with more in it was kept."""
     failed: dict[str, str]
     """Reasons by run, of those that could not be picked or were not begun in time."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -56,7 +55,7 @@ def run_prediction(
     tomogram_dir: str | Path,
     *,
     output: str | Path = "submission.csv",
-    branch: str = "unet",
+    branch: str | None = None,
     device: str = "auto",
     weights: str | Path | None = None,
     report: str | Path | None = None,
@@ -82,7 +81,7 @@ def run_prediction(
     output
         Path of the csv.
     branch
-        Which networks pick: one of `picking.branches.BRANCHES`.
+        Which networks pick: one of `picking.branches.BRANCHES`, in place of that of the settings.
     device
         `auto`, `cpu` or `cuda`.
     weights
@@ -121,7 +120,7 @@ def run_prediction(
     from kaggle_cryoet.picking.pickers import load_pickers
     from kaggle_cryoet.picking.pipeline import pick_runs
     from kaggle_cryoet.picking.settings import PickSettings
-    from kaggle_cryoet.picks import write_copick
+    from kaggle_cryoet.picks import USER_ID, write_copick
     from kaggle_cryoet.runs import find_runs
     from kaggle_cryoet.whole_file import sole_writer
 
@@ -131,10 +130,12 @@ def run_prediction(
     deadline = None if time_limit_seconds is None else started + time_limit_seconds
     runs = find_runs(tomogram_dir, tomogram_type=tomogram_type, names=run_names)
     weights = SHIPPED_WEIGHTS if weights is None else Path(weights)
+    settings = settings or PickSettings()
+    branch = branch or settings.branch
+    settings = replace(settings, branch=branch)
     folders = find_models(branch, weights)
     load_pickers(branch, weights)  # weights that cannot be used are noticed now, before an output is touched
     devices = choose_devices(device)
-    settings = replace(settings or PickSettings(), branch=branch)
     if branch == "yolo" and settings.segment.flips > 1:
         raise InputError("flips are for the U-Net; with the branch yolo there is none to be averaged over them")
     if branch == "yolo" and settings.own_statistics == "always":
@@ -155,15 +156,16 @@ def run_prediction(
         outcomes = pick_runs(missing, weights, settings=settings, devices=devices, deadline=deadline)
         left = "not begun" if time_limit_seconds is None else f"not begun within {time_limit_seconds:g} s"
         said = f"picking on {', '.join(map(str, devices))}" if progress else ""
-        reasons = _add_outcomes(growing, outcomes, missing, not_begun=left, progress=said)
-        growing.finish()
+        reasons, not_begun = _add_outcomes(growing, outcomes, missing, not_begun=left, progress=said)
+        written = growing.finish(cut_short=bool(not_begun))
     if picks is not None:
         for name, found in growing.picks.items():
             write_copick(Path(picks) / "ExperimentRuns" / name / "Picks", found, name, user_id=USER_ID)
     prediction = Prediction(
         table=growing.table,
         picks=dict(sorted(growing.picks.items())),
-        failed=dict(sorted(reasons.items())),
+        output=written,
+        failed=dict(sorted((reasons | not_begun).items())),
         seconds=growing.seconds,
     )
     if writer is not None:
@@ -187,8 +189,8 @@ def _add_outcomes(
     *,
     not_begun: str,
     progress: str,
-) -> dict[str, str]:
-    """Add what comes of the missing runs to the csv, and return why what did not come was not there, by run."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Add what comes of the missing runs to the csv; why some failed, and why some have no outcome, by run."""
     from tqdm.auto import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -211,7 +213,7 @@ def _add_outcomes(
                     not_begun = f"not picked, because {error}"
                     break
             bar.update()
-    return {run.name: not_begun for run in missing if run.name not in growing.picks} | reasons
+    return reasons, {run.name: not_begun for run in missing if run.name not in growing.picks.keys() | reasons.keys()}
 
 
 def predict(tomogram_dir: str | Path, output: str | Path = "submission.csv", **options: object) -> pandas.DataFrame:

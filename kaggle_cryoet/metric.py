@@ -22,6 +22,8 @@ from kaggle_cryoet.submission import read_submission
 
 logger = logging.getLogger(__name__)
 
+OF_TYPES_PRESENT = "of the types that are there"
+"""Says which of two scores one is."""
 BETA = 4.0
 """Weight of recall against precision."""
 
@@ -62,9 +64,22 @@ class Score:
     particles: dict[str, ParticleScore]
     """By name, in the order of `PARTICLES`."""
 
+    @property
+    def of_types_present(self) -> float | None:
+        """The score of the particle types that are in the truth, if some that have a weight are not; else None."""
+        weighted = [row for row in self.particles.values() if row.weight]
+        there = [row for row in weighted if row.true]
+        if not there or len(there) == len(weighted):
+            return None
+        return sum(row.weight * row.fbeta for row in there) / sum(row.weight for row in there)
+
     def to_json_dict(self) -> dict[str, Any]:
-        """`{"score": ..., "particles": {name: {"predicted": ..., ..., "weight": ...}}}`."""
-        return asdict(self)
+        """`{"score": ..., "particles": {name: {"predicted": ..., ..., "weight": ...}}}`.
+
+        If the truth lacks types, there is `score_of_types_present` as well.
+        """
+        of_these = self.of_types_present
+        return asdict(self) | ({} if of_these is None else {"score_of_types_present": of_these})
 
     def format_table(self) -> str:
         """Aligned lines: one for each particle type, and the final score."""
@@ -77,15 +92,15 @@ class Score:
             f"{row.precision:>11.4f}{row.recall:>9.4f}{row.fbeta:>10.4f}{row.weight:>8g}"
             for name, row in self.particles.items()
         ]
-        there = [row for row in self.particles.values() if row.true and row.weight]
-        if there and len(there) < sum(row.weight > 0 for row in self.particles.values()):
-            of_these = sum(row.weight * row.fbeta for row in there) / sum(row.weight for row in there)
-            lines.append(f"of the types that are there {of_these:.6f}")
+        if self.of_types_present is not None:
+            lines.append(f"{OF_TYPES_PRESENT} {self.of_types_present:.6f}")
         return "\n".join([*lines, f"score {self.score:.6f}"])
 
 
 def evaluate(predicted: Mapping[str, Picks], truth: Mapping[str, Picks]) -> Score:
     """Score of predictions by experiment; those of experiments without truth are dropped with a note.
+
+    What is in experiments without a prediction counts as missed, with a note as well.
 
     Raises
     ------
@@ -97,6 +112,7 @@ def evaluate(predicted: Mapping[str, Picks], truth: Mapping[str, Picks]) -> Scor
     dropped = sum(len(picks) for run, picks in predicted.items() if run not in truth)
     if dropped:
         logger.warning("%d predictions of experiments that are not scored are dropped", dropped)
+    warn_of_unpredicted(predicted, truth)
     particles = {}
     for label, particle in enumerate(PARTICLES):
         n_predicted = n_true = n_hit = 0
@@ -110,6 +126,19 @@ def evaluate(predicted: Mapping[str, Picks], truth: Mapping[str, Picks]) -> Scor
         particles[particle.name] = _particle_score(n_predicted, n_true, n_hit, particle.weight)
     total = sum(row.weight * row.fbeta for row in particles.values())
     return Score(score=total / sum(row.weight for row in particles.values()), particles=particles)
+
+
+def warn_of_unpredicted(predicted: Mapping[str, Picks], truth: Mapping[str, Picks]) -> None:
+    """Say so if there are predictions, but none at all for some experiments with particles."""
+    labelled = [run for run, picks in truth.items() if len(picks)]
+    absent = [run for run in labelled if run not in predicted]
+    if predicted and absent:
+        logger.warning(
+            "of %d of %d experiments with particles, as %s, nothing is predicted; what is in them counts as missed",
+            len(absent),
+            len(labelled),
+            absent[0],
+        )
 
 
 def read_truth(path: str | Path) -> dict[str, Picks]:

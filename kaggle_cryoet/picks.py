@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 CURATOR = "curation"
 """Who signs the competition's picks."""
+USER_ID = "kaggle-cryoet"
+"""Who signs copick files of what this program found."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,7 +123,8 @@ def read_copick(picks_directory: str | Path) -> Picks:
     Of what type they are says `pickable_object_name` in them, or else their names, `<particle>.json`; files of types
     that are not in `PARTICLES` are left out with a warning, hidden files without. A particle is at its location, moved
     as its transformation says. Orientations of a file that does not trust them are unknown, and those of all files if
-    none is other than the identity, as in the competition's.
+    none is other than the identity, as in the competition's. What this program found itself is left out with a
+    warning, unless there is nothing else.
 
     Raises
     ------
@@ -130,7 +133,11 @@ def read_copick(picks_directory: str | Path) -> Picks:
         has values that are not finite. The message names the file.
     """
     found: dict[str, tuple[Path, Picks]] = {}
-    for file in sorted(Path(picks_directory).glob("[!.]*.json")):
+    files = sorted(Path(picks_directory).glob("[!.]*.json"))
+    labels = [file for file in files if not _is_prediction(file)]
+    if 0 < len(labels) < len(files):
+        logger.warning("%s: %d files of %s itself are left out", picks_directory, len(files) - len(labels), USER_ID)
+    for file in labels or files:
         content = _read_copick_file(file)
         name = str(content.get("pickable_object_name") or file.stem)
         if name not in PARTICLE_NAMES:
@@ -147,6 +154,19 @@ def read_copick(picks_directory: str | Path) -> Picks:
     if orientation is None or not (np.isnan(orientation) | (orientation == np.eye(3))).all():
         return picks
     return Picks(position_zyx_angstrom=picks.position_zyx_angstrom, label=picks.label, score=picks.score)
+
+
+def holds_labels(picks_directory: Path) -> bool:
+    """Whether a folder is there and holds something else than what this program found, or nothing."""
+    if not picks_directory.is_dir():
+        return False
+    files = list(picks_directory.glob("[!.]*.json"))
+    return not files or not all(map(_is_prediction, files))
+
+
+def _is_prediction(file: Path) -> bool:
+    """Whether a copick file is of this program, by its name, `<user>_<session>_<particle>.json`."""
+    return file.name.startswith(f"{USER_ID}_")
 
 
 def _read_copick_file(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.mrc import MRC_SUFFIXES
+from kaggle_cryoet.picks import holds_labels
 from kaggle_cryoet.tomogram import RunLocation, printable, run_name, run_of
 
 logger = logging.getLogger(__name__)
@@ -64,13 +65,13 @@ def find_runs(
     runs = [run for run in runs if not names or any(_is_named(run, name) for name in names)]
     for run in runs:
         path = run.tomogram_path
-        if run_of(path) is not None and _type_of(path) != tomogram_type and path != directory:
+        if run_of(path) is not None and tomogram_type_of(path) != tomogram_type and path != directory:
             logger.warning("%s: has no tomogram of type %s; %s is taken", run.name, tomogram_type, path.name)
     return runs
 
 
 def find_picks(directory: str | Path) -> dict[str, Path]:
-    """Folder of picks of each run, by name of run, sorted.
+    """Folder of picks of each run, by name of run, sorted; of what this program found itself only if there is no more.
 
     Parameters
     ----------
@@ -90,17 +91,40 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
         return {printable(directory.parent.name): directory}
     if (directory / "Picks").is_dir():
         return {printable(directory.name): directory / "Picks"}
-    for root in (directory, directory / "ExperimentRuns", directory / "overlay" / "ExperimentRuns"):
-        found = {printable(run.name): run / "Picks" for run in _subdirectories(root) if (run / "Picks").is_dir()}
+    roots = (directory, directory / "ExperimentRuns", directory / "overlay" / "ExperimentRuns")
+    beside = [run / "Picks" for root in roots for run in _subdirectories(root) if (run / "Picks").is_dir()]
+    for root in roots:
+        found = {printable(run.name): run / "Picks" for run in _subdirectories(root) if holds_labels(run / "Picks")}
         if found:
             return found
     runs = _locate(directory, TOMOGRAM_TYPES[0])
     found = {run.name: run.picks_directory for run in runs if run.picks_directory is not None}
+    if not found and beside and not runs:  # predictions that are to be taken for the truth
+        return {printable(folder.parent.name): folder for folder in beside}
     if not found:
         raise InputError(f"{directory}: holds no picks; expected ExperimentRuns/<run>/Picks/<particle>.json below it")
     if len(found) < len(runs):
         logger.warning("%s: %d of %d runs have no picks and are left out", directory, len(runs) - len(found), len(runs))
     return found
+
+
+def tomogram_type_of(path: Path) -> str:
+    """Reconstruction, by the name of the file, or by what the CryoET Data Portal says beside it of its processing."""
+    try:
+        said = json.loads((path.parent / "tomogram_metadata.json").read_text(encoding="utf8"))["processing"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return path.stem.removesuffix(".ome")
+    return {"raw": "wbp"}.get(said, str(said))
+
+
+def reconstructions_beside(path: Path) -> dict[str, Path]:
+    """Tomograms of the same run and voxels as one, itself among them, by their type; of two of a type the `.zarr`.
+
+    Of one that is in no `VoxelSpacing` folder, itself alone.
+    """
+    spacing = next((folder for folder in path.parents if folder.name.startswith("VoxelSpacing")), None)
+    found = [path] if spacing is None else _in_spacing(spacing)
+    return {tomogram_type_of(one): one for one in sorted(found, key=lambda one: (one.suffix.lower() == ".zarr", one))}
 
 
 def _locate(directory: Path, tomogram_type: str) -> list[RunLocation]:
@@ -172,7 +196,7 @@ def _location_of_run(run: Path, spacings: list[Path], tomogram_type: str) -> Run
     rank_of = {path: rank for rank, spacing in enumerate(spacings) for path in _in_spacing(spacing)}
 
     def preference(path: Path) -> tuple[int, int, bool, str]:
-        kind = _type_of(path)
+        kind = tomogram_type_of(path)
         rank = order.index(kind) if kind in order else len(order)
         return rank, rank_of[path], path.suffix.lower() != ".zarr", str(path)
 
@@ -186,19 +210,10 @@ def _in_spacing(spacing: Path) -> list[Path]:
     return [path for folder in (spacing, *_subdirectories(spacing / "Tomograms")) for path in _tomograms(folder)]
 
 
-def _type_of(path: Path) -> str:
-    """Reconstruction, by the name of the file, or by what the CryoET Data Portal says beside it of its processing."""
-    try:
-        said = json.loads((path.parent / "tomogram_metadata.json").read_text(encoding="utf8"))["processing"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return path.stem.removesuffix(".ome")
-    return {"raw": "wbp"}.get(said, str(said))
-
-
 def _picks_directory(run: Path) -> Path | None:
     """The run's picks in the `overlay` beside its `static` root, else in the run itself."""
     beside = run.parent.parent.parent / "overlay" / "ExperimentRuns" / run.name / "Picks"
-    return next((path for path in (beside, run / "Picks") if path.is_dir()), None)
+    return next((path for path in (beside, run / "Picks") if holds_labels(path)), None)
 
 
 def _spacings(run: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, and are written by one process at a time."""
+"""Files that are there as a whole or not at all, and files and folders that one process writes at a time."""
 
 import json
 import logging
@@ -75,7 +75,7 @@ def sole_writer(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InputError(f"{path}: is being written by another process; expected a file of its own for each") from None
+        raise InputError(f"{path}: is being written by another process; expected another place for each") from None
     except (OSError, NotImplementedError) as error:  # read-only, or a file system without locks
         logger.info("%s: cannot be locked (%s)", path, error)
     try:
@@ -84,3 +84,31 @@ def sole_writer(path: Path) -> Iterator[None]:
         if lock.is_locked:
             lock_path.unlink(missing_ok=True)  # before others may have it
             lock.release()
+
+
+@contextmanager
+def sole_folder(folder: Path) -> Iterator[None]:
+    """Make a folder if there is none, and keep other processes that ask likewise out of it meanwhile.
+
+    If something fails before there is anything in it, a new folder is gone again.
+
+    Raises
+    ------
+    InputError
+        If it is a file, cannot be made, or another process is the sole writer.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; expected a folder to write into")
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror or error}") from error
+    with sole_writer(folder.absolute()):
+        try:
+            yield
+        except BaseException:
+            if is_new:
+                with suppress(OSError):  # which it raises if there is something in it
+                    folder.rmdir()
+            raise

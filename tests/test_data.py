@@ -72,3 +72,22 @@ def test_a_fold_that_cannot_be_left_out_is_an_input_error(tmp_path: Path, data: 
         names_of(tmp_path, data, validation=(write_run(tmp_path / "other", "e"),), fold="a")
     with pytest.raises(InputError, match="one run alone leaves none"):
         names_of(tmp_path, write_run(tmp_path / "one", "alone"), fold="alone")
+
+
+def test_of_every_eight_runs_one_is_held_out_wherever_the_few_real_ones_come(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(13):
+        write_run(tmp_path / "simulated", f"s{number:02d}")
+    for number in range(4):
+        write_run(tmp_path / "real", f"r{number}")
+    simulated, real = tmp_path / "simulated", tmp_path / "real"
+    for directories, expected in (
+        ((simulated, f"{real}@20"), ["s07", "r2"]),
+        ((f"{real}@20", simulated), ["s03", "s11"]),
+    ):
+        caplog.clear()
+        trained_on, held_out = split_sources(directories, [], DataSettings(), hold_out=True)
+        assert [source.run.name for source in held_out] == expected
+        assert len(trained_on) == 15
+        assert f"{', '.join(expected)}: held out, to look at the score" in caplog.text

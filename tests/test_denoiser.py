@@ -239,3 +239,12 @@ def test_an_unknown_denoiser_is_refused_before_anything_is_written(tmp_path: Pat
     with pytest.raises(InputError, match="unknown denoiser 'topaz'; expected one of filters, network, either"):
         simulate(tmp_path / "out", denoiser="topaz")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_denoiser_is_not_written_over_a_model_that_picks(small_model: Path) -> None:
+    before = (small_model / "weights.safetensors").read_bytes()
+    with pytest.raises(InputError, match="holds a model that picks; choose another folder"):
+        train_denoiser(small_model, progress=False)
+    with pytest.raises(InputError, match="holds a model that picks"):
+        save_denoiser(small_model, Denoiser(), {})
+    assert (small_model / "weights.safetensors").read_bytes() == before

@@ -348,3 +348,23 @@ def test_a_rehearsal_that_is_cut_short_while_it_warms_up_counts_all_its_steps(
     # begun at 1; a step asks three times, the last one whether it is time to end: at 4, and at 7, which is; ended at 8
     step = seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, devices=[CPU], most_seconds=4.0)
     assert step == (8 - 1) / 2
+
+
+def fails_or_goes_on(training: Training, device: str) -> float:
+    """A stand-in for training, which runs in the process of a GPU."""
+    if training.name == "fails":
+        raise InputError("the disk is full")
+    time.sleep(60.0)
+    return 0.0
+
+
+def test_what_fails_on_one_gpu_is_told_before_the_training_on_another_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "_train", fails_or_goes_on)
+    devices = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    trainings = trainings_named(tmp_path, "long", "fails")
+    began = time.monotonic()
+    with pytest.raises(InputError, match="the disk is full"):
+        list(train_side_by_side(trainings, devices, time.monotonic() + 600, 1.0, progress=False))
+    assert time.monotonic() - began < 50

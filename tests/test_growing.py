@@ -236,31 +236,14 @@ def test_a_run_of_which_csv_and_note_do_not_agree_is_picked_again(tmp_path: Path
     assert set(begin(submission.output).picks) == {"TS_1"}
 
 
-def test_a_run_that_is_not_asked_for_any_more_is_dropped(tmp_path: Path) -> None:
-    submission = interrupted(tmp_path / "submission.csv")
-    fewer = begin(submission.output, runs=("TS_2", "TS_3"))
-    assert set(fewer.picks) == {"TS_2"}
-
-
-def test_a_csv_with_more_runs_than_are_asked_for_is_kept_until_there_is_another(tmp_path: Path) -> None:
-    submission = begin(tmp_path / "submission.csv")
-    submission.add("TS_1", some(3), 1.0)
-    submission.add("TS_2", some(5), 1.0)
-    fewer = begin(submission.output, runs=("TS_2", "TS_3"))
-    assert set(fewer.picks) == {"TS_2"}
-    assert set(read_submission(submission.output)) == {"TS_1", "TS_2"}
-    fewer.add("TS_3", some(2), 1.0)
-    assert set(read_submission(submission.output)) == {"TS_1", "TS_2"}
-    fewer.finish()
-    assert set(read_submission(submission.output)) == {"TS_2", "TS_3"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv", "submission.csv.state.json"]
-
-
-def test_a_csv_of_other_runs_alone_is_not_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("runs", "others"), [(("TS_3",), "2 .*, as TS_1"), (("TS_1", "TS_3"), "1 .*, as TS_2")])
+def test_a_csv_with_finished_runs_that_are_not_asked_for_is_not_gone_on_with(
+    tmp_path: Path, runs: tuple[str, ...], others: str
+) -> None:
     submission = interrupted(tmp_path / "submission.csv")
     before = submission.output.read_bytes(), submission.state_path.read_bytes()
-    with pytest.raises(InputError, match=r"holds 2 finished tomograms, as TS_1, of which none is asked for now"):
-        begin(submission.output, runs=("TS_3",))
+    with pytest.raises(InputError, match=f"{others}, and which would be lost; expected another csv"):
+        begin(submission.output, runs=runs)
     assert (submission.output.read_bytes(), submission.state_path.read_bytes()) == before
     anew = begin(submission.output, runs=("TS_3",), go_on=False)
     anew.add("TS_3", some(2), 1.0)
@@ -360,3 +343,24 @@ def test_a_disk_that_fills_up_ends_the_prediction_with_reasons_for_the_runs_that
     assert set(prediction.failed) == {names[1], names[2]}
     assert all("No space left on device" in reason for reason in prediction.failed.values())
     assert set(read_submission(tmp_path / "submission.csv")) == {names[0]}
+
+
+@pytest.mark.parametrize(("cut_short", "kept"), [(True, True), (False, False)])
+def test_an_earlier_csv_with_more_in_it_stays_where_a_new_one_was_cut_short(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, cut_short: bool, kept: bool
+) -> None:
+    output = tmp_path / "submission.csv"
+    write_submission(output, {run: some(3) for run in RUNS})
+    submission = begin(output, go_on=False)
+    submission.add("TS_2", some(5), 1.0)
+    where = submission.finish(cut_short=cut_short)
+    assert set(read_submission(where)) == {"TS_2"}
+    assert set(read_submission(output)) == (set(RUNS) if kept else {"TS_2"})
+    assert where == (tmp_path / "submission.csv.partial" if kept else output)
+    assert ("holds more tomograms and is left as it was" in caplog.text) == kept
+    again = begin(output)  # and is gone on with all the same
+    assert set(again.picks) == {"TS_2"}
+    for run in ("TS_1", "TS_3"):
+        again.add(run, some(2), 1.0)
+    assert again.finish() == output
+    assert {run: len(picks) for run, picks in read_submission(output).items()} == {"TS_1": 2, "TS_2": 5, "TS_3": 2}

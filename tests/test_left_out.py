@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.choose import best_expected
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training.calibration import fit_calibration
-from kaggle_cryoet.training.left_out import others_of, picks_by_others
+from kaggle_cryoet.training.decisions import Decisions
+from kaggle_cryoet.training.left_out import others_of, picks_by_others, trained_on, warn_if_trained_on
 
 
 def a_run(seed: int) -> tuple[Picks, Picks]:
@@ -50,3 +52,28 @@ def test_a_single_run_is_picked_by_its_own_fit(runs: dict[str, tuple[Picks, Pick
     found, reference = runs["a"]
     (picked,) = picks_by_others({"a": found}, {"a": reference}, {"a": np.zeros(6)}).values()
     assert len(picked) > 0
+
+
+def test_all_runs_that_a_model_or_its_ancestors_were_trained_on_are_known_by_its_provenance(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ancestor = {"training_runs": ["TS_1"], "started_from": {"training_runs": ["TS_2"], "validation_runs": ["TS_9"]}}
+    provenance = {"average_of": [{"training_runs": ["TS_3"]}, {"started_from": ancestor}], "started_from": None}
+    assert trained_on(provenance) == {"TS_1", "TS_2", "TS_3"}
+    warn_if_trained_on(provenance, ["TS_9", "TS_4"], "model")
+    assert not caplog.records
+    warn_if_trained_on(provenance, ["TS_9", "TS_3", "TS_2"], "model")
+    assert "model was trained on runs of the same names (2, as TS_2)" in caplog.text
+
+
+def test_a_type_that_one_run_alone_has_is_picked_there_by_what_is_known(runs: dict[str, tuple[Picks, Picks]]) -> None:
+    candidates = {name: found for name, (found, _) in runs.items()}
+    truth = {name: reference.select((reference.label > 0) | (name == "a")) for name, (_, reference) in runs.items()}
+    known = Decisions(thresholds=(0.5,) * 6, calibration=Calibration(slope=(4.0,) * 6, offset=(-1.0,) * 6))
+    expected = dict.fromkeys(runs, np.full(len(PARTICLES), 5.0))
+    without, having = (picks_by_others(candidates, truth, expected, known=one)["a"] for one in (None, known))
+    found = candidates["a"]
+    probability = known.calibration.probability(found.score, found.label)
+    likeliest = best_expected(found, probability, expected["a"])
+    assert (having.label == 0).sum() == (likeliest.label == 0).sum() != (without.label == 0).sum()
+    np.testing.assert_array_equal(having.score[having.label > 0], without.score[without.label > 0])

@@ -25,6 +25,7 @@ from kaggle_cryoet.simulation.nuisance_ranges import TRAINING
 from kaggle_cryoet.simulation.structure import background_spread
 from kaggle_cryoet.simulation.user_maps import fit_user_maps
 from kaggle_cryoet.tomogram import read_tomogram
+from kaggle_cryoet.whole_file import sole_folder
 
 SHAPE = (40, 56, 72)
 COUNTS = {"apo-ferritin": 2, "ribosome": 1}
@@ -232,7 +233,7 @@ def test_a_directory_that_cannot_be_made_is_noticed_before_the_work(
 
 
 def test_two_processes_cannot_simulate_into_one_directory(tmp_path: Path) -> None:
-    with run_folder.sole_simulator(tmp_path / "set"):
+    with sole_folder(tmp_path / "set"):
         with pytest.raises(InputError, match="set: is being written by another process"):
             make(tmp_path / "set")
         make(tmp_path / "other", runs=1)
@@ -259,7 +260,7 @@ def test_a_directory_with_something_else_is_refused_and_left_as_it_was(made: Pat
     with pytest.raises(InputError, match=r"is not empty and holds something else: notes\.txt"):
         make(tmp_path)
     assert files_in(tmp_path) == {"notes.txt": b"mine"}
-    with pytest.raises(InputError, match="is a file; expected a directory"):
+    with pytest.raises(InputError, match="is a file; expected a folder"):
         make(tmp_path / "notes.txt")
     before = files_in(made)
     for changes in (

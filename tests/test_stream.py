@@ -2,9 +2,11 @@
 
 import functools
 import pickle
+import shutil
 import threading
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -203,3 +205,26 @@ def test_an_impossible_stream_is_an_input_error() -> None:
         StreamSettings(shape_zyx=SHAPE, setting="real")
     with pytest.raises(InputError, match="difficulty from -1 to 1, got 2"):
         StreamSettings(shape_zyx=SHAPE, difficulty=2.0)
+
+
+def test_specimens_of_the_same_stream_stay_and_those_of_another_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "stream"
+    there = folder / "0"
+    for change, stays in (
+        (lambda: Stream(replace(SETTINGS, processes=3), folder, 5, (0.5, 1.5)), True),
+        (lambda: Stream(SETTINGS, folder, 6, (0.5, 1.5)), False),
+        (lambda: Stream(replace(SETTINGS, difficulty=0.5), folder, 5, (0.5, 1.5)), False),
+        (lambda: Stream(SETTINGS, folder, 5, (0.5, 1.25)), False),
+    ):
+        Stream(SETTINGS, folder, 5, (0.5, 1.5)).settle()
+        there.mkdir()
+        change().settle()
+        assert there.exists() == stays
+        shutil.rmtree(folder)
+    Stream(SETTINGS, folder, 5).settle()
+    there.mkdir()
+    monkeypatch.setattr(streaming, "source_commit", lambda: "other code")
+    Stream(SETTINGS, folder, 5).settle()
+    assert not there.exists()

@@ -1,6 +1,7 @@
 import csv
 import functools
 import json
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -33,6 +34,7 @@ from kaggle_cryoet.training.stream import StreamSettings
 from kaggle_cryoet.training.trainer import devices_that_share
 from kaggle_cryoet.training.unet import TrainingLength, train_unet
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
+from kaggle_cryoet.whole_file import sole_folder
 
 SHAPE = (34, 40, 48)
 VOXEL_ANGSTROM = 10.0
@@ -92,11 +94,14 @@ def interrupt_at(monkeypatch, step, error=KeyboardInterrupt):
     monkeypatch.setattr(UNetModule, "training_step", interrupted)
 
 
-def test_a_training_leaves_a_model_a_log_and_a_checkpoint_and_says_nothing(data, tmp_path, monkeypatch, capfd, caplog):
+def test_a_training_leaves_a_model_a_log_and_a_checkpoint_and_says_little(data, tmp_path, monkeypatch, capfd, caplog):
     monkeypatch.chdir(tmp_path)
     folder = train(data, tmp_path / "out", seed=7)
     assert capfd.readouterr() == ("", "")
-    assert caplog.records == []
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "c",  # is held out
+        "no picks of beta-amylase, beta-galactosidase, thyroglobulin in any tomogram",
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     files = sorted(str(path.relative_to(folder.parent)) for path in folder.parent.rglob("*") if path.is_file())
     assert files == [
@@ -611,7 +616,9 @@ def test_a_checkpoint_must_be_whole_and_of_the_same_training(data, tmp_path):
     assert as_long["length"].steps == one["length"].steps
     with pytest.raises(InputError, match=r"but length\.crops_per_epoch, length\.epochs changed"):
         train(data, tmp_path, resume=True, **as_long)
-    with pytest.raises(InputError, match="but training_picks, training_runs, training_weights changed"):
+    with pytest.raises(
+        InputError, match="but training_picks, training_runs, training_weights, validation_runs changed"
+    ):
         train(data, tmp_path, validation_directories=[write_runs(tmp_path / "more", ["d"], seed=5)], **one)
     with pytest.raises(InputError, match="but training_picks changed"):
         train(write_runs(tmp_path / "others", ["a", "b", "c"], seed=9), tmp_path, **one)
@@ -681,7 +688,7 @@ def test_a_model_of_another_network_cannot_be_started_from(data, tmp_path, monke
 
 def test_an_output_that_cannot_be_written_is_an_input_error(data, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="file/out: cannot be made: Not a directory"):
         train(data, tmp_path / "file" / "out")
 
 
@@ -699,3 +706,86 @@ def test_an_output_that_cannot_be_written_is_an_input_error(data, tmp_path):
 def test_impossible_settings_are_an_input_error(settings):
     with pytest.raises(InputError):
         settings()
+
+
+def test_a_finished_model_in_the_output_is_not_written_over(data, tmp_path):
+    one = {"length": replace(TWO_EPOCHS, epochs=1)}
+    model = train(data, tmp_path / "first", **one)
+    shutil.copytree(model, tmp_path / "second" / "unet3d")
+    before = {path: path.read_bytes() for path in (tmp_path / "second").rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="second holds a model already, unet3d; choose another folder"):
+        train(data, tmp_path / "second", start_from=tmp_path / "second" / "unet3d", **one)
+    assert {path: path.read_bytes() for path in (tmp_path / "second").rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_is_trained_into_by_one_process_and_a_call_in_vain_takes_nothing_from_it(data, tmp_path):
+    kept = tmp_path / "out" / unet.STREAM_FOLDER / "3"
+    kept.mkdir(parents=True)
+    with pytest.raises(InputError, match="does not exist"):
+        train(tmp_path / "nowhere", tmp_path / "out")
+    assert kept.is_dir()
+    volumes = tmp_path / "out" / unet.VOLUMES_FOLDER
+    volumes.mkdir()
+    with sole_folder(tmp_path / "out"), pytest.raises(InputError, match="out: is being written by another process"):
+        train(data, tmp_path / "out")
+    assert volumes.is_dir()
+
+
+def test_what_is_looked_at_and_what_it_began_with_belong_to_a_training(data, tmp_path):
+    other = write_runs(tmp_path / "other", ["d", "e"], seed=5)
+    one = {"length": replace(TWO_EPOCHS, epochs=1)}
+    models = [train(data, tmp_path / name, seed=seed, **one) for seed, name in enumerate(("one", "two"))]
+    given = {"validation_directories": [write_runs(tmp_path / "looked-at", ["f"], seed=6)], "start_from": models[0]}
+    train(other, tmp_path / "out", **one | given)
+    train(other, tmp_path / "out", resume=True, **one | given)
+    with pytest.raises(InputError, match="but validation_runs changed"):
+        train(other, tmp_path / "out", resume=True, **one | given | {"validation_directories": [data]})
+    with pytest.raises(InputError, match="and it began with other weights"):
+        train(other, tmp_path / "out", resume=True, **one | given | {"start_from": models[1]})
+
+
+def test_a_model_that_came_after_the_last_checkpoint_is_made_up_for(data, tmp_path, monkeypatch):
+    length = replace(FOUR_EPOCHS, validate_every=3)
+    monkeypatch.setattr(keep_within_time, "fitting_epochs", lambda done, *args, **options: 4 if done == 1 else done)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.SaveModel, "on_train_end", lambda *args: exit_at_once())
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "out", length=length, seed=4, time_limit_seconds=100.0)
+    assert load_unet(tmp_path / "out" / "unet3d").provenance["epochs"] == 1
+    first = weights_of(tmp_path / "out" / "unet3d")
+    train(data, tmp_path / "out", length=length, seed=4, resume=True)
+    model = load_unet(tmp_path / "out" / "unet3d")
+    assert model.provenance["epochs"] == 2
+    content = torch.load(tmp_path / "out" / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+    for name, value in weights_of(tmp_path / "out" / "unet3d").items():
+        saved = content[f"network.{name}"].numpy()
+        np.testing.assert_allclose(value, saved, rtol=1e-3, atol=1e-6, err_msg=name)  # stored as halves
+    assert any((first[name] != value.numpy()).any() for name, value in model.network.state_dict().items())
+
+
+def exit_at_once():
+    raise KeyboardInterrupt
+
+
+def test_a_model_that_was_being_replaced_when_its_writer_was_killed_is_taken_back(data, tmp_path):
+    one = {"length": replace(TWO_EPOCHS, epochs=1)}
+    model = train(data, tmp_path, **one)
+    weights = weights_of(model)
+    shutil.copytree(model, tmp_path / ".unet3d.abcdefgh")
+    model.rename(tmp_path / ".unet3d.abcdefgh.previous")
+    train(data, tmp_path, resume=True, **one)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "log", "unet3d"}
+    for name, value in weights_of(model).items():
+        np.testing.assert_array_equal(value, weights[name])
+
+
+def test_types_that_are_not_labelled_are_told(data, tmp_path, caplog):
+    train(data, tmp_path, length=replace(TWO_EPOCHS, epochs=1))
+    assert "no picks of beta-amylase, beta-galactosidase, thyroglobulin in any tomogram" in caplog.text
+
+
+def test_a_scheduler_of_a_cluster_does_not_begin_the_processes_of_a_training(data, tmp_path, monkeypatch):
+    for name, value in (("SLURM_NTASKS", "4"), ("SLURM_PROCID", "0"), ("SLURM_LOCALID", "0"), ("SLURM_NODEID", "0")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLURM_JOB_NAME", "training")
+    assert train(data, tmp_path, length=replace(TWO_EPOCHS, epochs=1)).is_dir()

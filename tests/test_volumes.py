@@ -1,6 +1,7 @@
 """Where labelled tomograms are found, with what weights, and how they are kept."""
 
 import copy
+import json
 import pickle
 from contextlib import nullcontext
 from pathlib import Path
@@ -43,7 +44,9 @@ def test_folders_have_weights_and_further_reconstructions_a_share(tmp_path: Path
         ("c", "wbp", pytest.approx(0.3)),
     ]
     assert len({source.run.picks_directory for source in sources}) == 3
-    with pytest.raises(InputError, match="no run has a tomogram of the type 'wpb'; there are denoised, wbp"):
+    with pytest.raises(
+        InputError, match="no run has a tomogram of the type 'wpb'; there are denoised, isonetcorrected, wbp"
+    ):
         find_sources([tmp_path / "real", tmp_path / "simulated"], ("denoised", "wbp", "wpb@0.3"))
 
 
@@ -139,3 +142,32 @@ def test_a_mapped_volume_goes_to_another_process_as_the_place_of_its_file(tmp_pa
     np.testing.assert_array_equal(there.volume, volume.volume)
     np.testing.assert_array_equal(there.picks.label, [3])
     assert copy.deepcopy(volume) is volume
+
+
+def test_further_reconstructions_are_found_in_every_layout(tmp_path: Path) -> None:
+    root = write_run(tmp_path / "ome", "a", ("denoised", "wbp"))
+    spacing = root / "static" / "ExperimentRuns" / "a" / "VoxelSpacing10.000"
+    for name in ("denoised", "wbp"):
+        (spacing / f"{name}.zarr").rename(spacing / f"{name}.ome.zarr")
+    beside = write_run(tmp_path / "mixed", "b")
+    folder = beside / "static" / "ExperimentRuns" / "b" / "VoxelSpacing10.000"
+    (folder / "wbp.mrc").touch()
+    portal = write_run(tmp_path / "portal", "TS_1", ("denoised", "wbp"))
+    spacing = portal / "static" / "ExperimentRuns" / "TS_1" / "VoxelSpacing10.000"
+    for number, (name, processing) in enumerate((("denoised", "denoised"), ("wbp", "raw"))):
+        place = spacing / "Tomograms" / str(100 + number)
+        place.mkdir(parents=True)
+        (spacing / f"{name}.zarr").rename(place / "TS_1.zarr")
+        (place / "tomogram_metadata.json").write_text(json.dumps({"processing": processing}))
+    for root, expected in (
+        (tmp_path / "ome", ("denoised.ome.zarr", "wbp.ome.zarr")),
+        (beside, ("denoised.zarr", "wbp.mrc")),
+        (portal, ("100/TS_1.zarr", "101/TS_1.zarr")),
+    ):
+        sources = find_sources([root], ("denoised", "wbp@0.3"))
+        assert [source.weight for source in sources] == [1.0, 0.3]
+        assert all(str(source.run.tomogram_path).endswith(end) for source, end in zip(sources, expected, strict=True))
+    with pytest.raises(
+        InputError, match=r"no run has a tomogram of the type 'ctfdeconvolved'; there are denoised, wbp$"
+    ):
+        find_sources([portal], ("denoised", "ctfdeconvolved"))

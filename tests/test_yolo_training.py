@@ -441,3 +441,12 @@ def test_the_command_trains_with_sockets_forbidden_and_without_a_home(slices: Pa
     description = json.loads((tmp_path / "run" / "yolo11" / "model.json").read_text())
     assert description["kind"] == "yolo11"
     assert (tmp_path / "run" / "training" / "val_batch0_pred.jpg").is_file()  # drawn with a font of its own
+
+
+@pytest.mark.parametrize("model", ["yolo11", "last/yolo11"])
+def test_a_finished_model_in_the_output_is_not_written_over(slices: Path, tmp_path: Path, model: str) -> None:
+    (tmp_path / model).mkdir(parents=True)
+    (tmp_path / model / "model.json").write_text("mine")
+    with pytest.raises(InputError, match=f"holds a model already, {model}; choose another folder"):
+        train_yolo([slices], tmp_path, recipe=TINY, device="cpu", progress=False)
+    assert (tmp_path / model / "model.json").read_text() == "mine"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.models.folder import WEIGHTS_FILE, with_weights, write_weights
+from kaggle_cryoet.models.folder import DESCRIPTION_FILE, WEIGHTS_FILE, with_weights, write_weights
 from kaggle_cryoet.models.precision import cpu_has_bfloat16
 from kaggle_cryoet.models.unet3d import space_to_depth, through_levels
 from kaggle_cryoet.whole_file import whole_file
@@ -98,16 +98,23 @@ def denoised(network: nn.Module, volume: NDArray[np.float32]) -> NDArray[np.floa
     return answer
 
 
+def check_place(directory: Path) -> None:
+    """Raise an `InputError` if a folder is that of a model which picks, whose weights a denoiser would write over."""
+    if (directory / DESCRIPTION_FILE).exists():
+        raise InputError(f"{directory}: holds a model that picks; choose another folder for a denoiser")
+
+
 def save_denoiser(directory: Path, network: Denoiser, provenance: Mapping[str, Any]) -> None:
     """Write weights at half precision, and where they come from, into one file of a folder.
 
     Raises
     ------
     InputError
-        If it cannot be written; what was there is left then.
+        If it cannot be written, or the folder is that of a model that picks; what was there is left then.
     """
     from safetensors import SafetensorError
 
+    check_place(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with whole_file(directory / WEIGHTS_FILE) as partial:

@@ -24,6 +24,8 @@ DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 WEIGHTS_DIGEST = "weights_sha256"
 """Where `model.json` says which weights it describes."""
+PREVIOUS = ".previous"
+"""Ends the name of a model that is being replaced."""
 TRAINING_FOLDER = "training"
 """Tables and plots of a training; they stay when the model beside them is replaced."""
 
@@ -100,7 +102,7 @@ def _take_place(unfinished: Path, directory: Path) -> None:
     if not directory.exists():
         unfinished.rename(directory)
         return
-    previous = unfinished.with_name(unfinished.name + ".previous")
+    previous = unfinished.with_name(unfinished.name + PREVIOUS)
     try:
         directory.rename(previous)
         unfinished.rename(directory)
@@ -109,6 +111,19 @@ def _take_place(unfinished: Path, directory: Path) -> None:
             previous.rename(directory)
         raise
     shutil.rmtree(previous, ignore_errors=True)
+
+
+def mend_folder(directory: Path) -> None:
+    """Undo what a writer left that was killed: take back a model that was to be replaced, remove what is unfinished.
+
+    Only for who is sure to be the sole writer.
+    """
+    left = sorted(directory.parent.glob(f".{directory.name}.????????*"))
+    for path in left:
+        if path.name.endswith(PREVIOUS) and not directory.exists():
+            path.rename(directory)
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

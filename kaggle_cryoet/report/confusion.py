@@ -63,11 +63,13 @@ def compare(submission: str | Path, truth: str | Path) -> NDArray[np.int64]:
     InputError
         If either is faulty.
     """
-    from kaggle_cryoet.metric import read_truth
+    from kaggle_cryoet.metric import read_truth, warn_of_unpredicted
     from kaggle_cryoet.submission import read_submission
 
     reference = read_truth(truth)
-    return confusion_of_runs(read_submission(submission, experiments=reference), reference)
+    found = read_submission(submission, experiments=reference)
+    warn_of_unpredicted(found, reference)
+    return confusion_of_runs(found, reference)
 
 
 def write_confusion(matrix: NDArray[np.int64], output: str | Path) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 import kaggle_cryoet
-from kaggle_cryoet.metric import Score
+from kaggle_cryoet.metric import OF_TYPES_PRESENT, Score
 from kaggle_cryoet.report.counts import RunCounts
 from kaggle_cryoet.report.markup import Markup, tag
 from kaggle_cryoet.report.stylesheet import stylesheet
@@ -50,6 +50,8 @@ def header(runs: Sequence[RunCounts], score: Score | None, failed: Mapping[str, 
     """Title and the numbers to see first."""
     n_found, n_true, n_hit = totals(runs)
     tiles = [_tile(f"{score.score:.4f}", "score", "main")] if score else []
+    if score and score.of_types_present is not None:
+        tiles.append(_tile(f"{score.of_types_present:.4f}", f"score {OF_TYPES_PRESENT}"))
     tiles.append(_tile(f"{n_found.sum():,}", "particles found"))
     if n_true is not None and n_hit is not None:
         tiles.append(_tile(f"{n_hit.sum():,}", f"hits of {n_true.sum():,} true particles"))

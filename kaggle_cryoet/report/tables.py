@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kaggle_cryoet.metric import BETA, Score
+from kaggle_cryoet.metric import BETA, OF_TYPES_PRESENT, Score
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.report.counts import RunCounts
 from kaggle_cryoet.report.markup import Markup, tag
@@ -41,8 +41,13 @@ def score_table(score: Score) -> Markup:
             tag("td", f"{row.weight:g}"),
         ]
         rows.append(tag("tr", *cells))
-    final = tag("tr", tag("th", "score", colspan=8), tag("td", f"{score.score:.6f}"), tag("td", ""))
-    return _table(head, rows, [final])
+    final = {"score": score.score}
+    if score.of_types_present is not None:
+        final = {OF_TYPES_PRESENT: score.of_types_present, **final}
+    sums = [
+        tag("tr", tag("th", name, colspan=8), tag("td", f"{value:.6f}"), tag("td", "")) for name, value in final.items()
+    ]
+    return _table(head, rows, sums)
 
 
 def counts_table(runs: Sequence[RunCounts]) -> Markup:

@@ -22,10 +22,11 @@ from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.reconstruction import check_types, reconstruct_types
 from kaggle_cryoet.simulation.request import check_request, check_shape, check_structures
-from kaggle_cryoet.simulation.run_folder import finished_runs, sole_simulator, write_run
+from kaggle_cryoet.simulation.run_folder import finished_runs, write_run
 from kaggle_cryoet.simulation.specimen import draw_specimen
 from kaggle_cryoet.source import source_commit
 from kaggle_cryoet.tomogram import Tomogram
+from kaggle_cryoet.whole_file import sole_folder
 
 
 def simulate_tomogram(
@@ -213,7 +214,7 @@ def simulate(
         "denoiser": denoiser,
     }
     made_by = {"version": __version__, "commit": source_commit()}
-    with sole_simulator(output):
+    with sole_folder(output):
         finished = finished_runs(output, names, request, made_by)
         for number in tqdm(range(runs), desc="simulating", unit="tomogram", disable=not progress):
             if names[number] in finished:

@@ -3,14 +3,12 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
-from kaggle_cryoet.whole_file import sole_writer
 
 logger = logging.getLogger(__name__)
 
@@ -42,34 +40,6 @@ def write_run(
         raise InputError(f"{output}: cannot be written: {error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-@contextmanager
-def sole_simulator(output: Path) -> Iterator[None]:
-    """Make a directory for runs if there is none, and keep other processes from simulating into it meanwhile.
-
-    If something fails before there is anything in it, a new directory is gone again.
-
-    Raises
-    ------
-    InputError
-        If it is no directory, cannot be made, or another process simulates into it.
-    """
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file; expected a directory to write runs into")
-    is_new = not output.exists()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be made: {error.strerror or error}") from error
-    with sole_writer(output.absolute()):
-        try:
-            yield
-        except BaseException:
-            if is_new:
-                with suppress(OSError):  # which it raises if there is something in it
-                    output.rmdir()
-            raise
 
 
 def finished_runs(

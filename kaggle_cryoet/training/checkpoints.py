@@ -4,6 +4,7 @@ import csv
 import pickle
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,13 @@ def read_checkpoint(path: Path, network: torch.nn.Module, origin: dict[str, int]
                 "start a new training from its model"
             )
     return content
+
+
+def save_of_checkpoint(directory: Path, model: UNetModel, content: dict[str, Any], epochs: int) -> None:
+    """Write a model folder anew with the average of a later checkpoint, which was looked at last as the model was."""
+    weights = {name.removeprefix("network."): value for name, value in content["state_dict"].items()}
+    model.network.load_state_dict(weights)
+    save_unet(directory, replace(model, provenance={**model.provenance, "epochs": epochs}))
 
 
 def csv_logger(output: Path, epochs_done: int) -> CSVLogger:

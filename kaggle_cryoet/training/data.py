@@ -1,5 +1,6 @@
 """What is trained on and what is looked at: the runs are divided first, then read."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,13 @@ from kaggle_cryoet.training.volumes import (
     LabelledVolume,
     Source,
     check_names,
+    every_eighth,
     find_sources,
     load_labelled_volume,
     load_volumes,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,7 @@ def split_sources(
     *,
     hold_out: bool,
 ) -> tuple[list[Source], list[Source]]:
-    """Tomograms to train on and to look at.
+    """Tomograms to train on and to look at: those for validation, those of the fold, or of every eighth run.
 
     Raises
     ------
@@ -65,6 +69,9 @@ def split_sources(
         held_out = find_sources(validation_directories, settings.tomogram_types[:1])
     elif settings.fold is not None or hold_out:
         sources, held_out = _divide(sources, settings.fold)
+        if settings.fold is None:
+            names = ", ".join(source.run.name for source in held_out[:5]) + (", ..." if len(held_out) > 5 else "")
+            logger.warning("%s: held out, to look at the score; --validation DIR gives others for that", names)
     else:
         held_out = []
     shared = {_identity(source) for source in sources} & {_identity(source) for source in held_out}
@@ -112,7 +119,7 @@ def load_split(
 
 
 def _divide(sources: Sequence[Source], fold: str | None) -> tuple[list[Source], list[Source]]:
-    """Tomograms to train on, and of each other run the first of its tomograms: of a run, or of one run in eight."""
+    """Tomograms to train on, and of each other run the first of its tomograms: of a run, or of every eighth."""
     runs = list(dict.fromkeys(_identity(source) for source in sources))
     if fold is not None:
         chosen = {_identity(source) for source in sources if source.run.name == fold}
@@ -120,7 +127,7 @@ def _divide(sources: Sequence[Source], fold: str | None) -> tuple[list[Source], 
             names = sorted({source.run.name for source in sources})
             raise InputError(f"there is no run {fold!r} to leave out; expected one of {', '.join(names[:10])}")
     else:
-        chosen = set(runs[-max(1, len(runs) // 8) :])
+        chosen = set(every_eighth(runs))
     if len(chosen) == len(runs):
         raise InputError("one run alone leaves none to validate on; give more runs, or a folder for validation")
     first = {_identity(source): source for source in reversed(sources)}

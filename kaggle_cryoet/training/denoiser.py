@@ -8,6 +8,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
-from kaggle_cryoet.models.denoiser import Denoiser, save_denoiser
+from kaggle_cryoet.models.denoiser import Denoiser, check_place, save_denoiser
 from kaggle_cryoet.models.precision import cpu_has_bfloat16
 from kaggle_cryoet.simulation.microscope import draw_tilt_series
 from kaggle_cryoet.simulation.network_denoising import NETWORK_RANGES, draw_network_denoising
@@ -135,6 +136,7 @@ def train_denoiser(
     settings = settings or DenoiserTraining()
     check_seed(seed)
     output = Path(output)
+    check_place(output)
     try:
         output.mkdir(parents=True, exist_ok=True)  # before minutes of work
     except OSError as error:
@@ -151,6 +153,7 @@ def train_denoiser(
             max_epochs=1,
             gradient_clip_val=1.0,
             logger=False,
+            plugins=[LightningEnvironment()],
             enable_checkpointing=False,
             enable_progress_bar=progress,
             enable_model_summary=False,

@@ -27,7 +27,7 @@ from kaggle_cryoet.picking.pickers import MODELS_NOTE, UNetPicker, YoloPicker, p
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training.calibration import find_hits, fit_calibration
-from kaggle_cryoet.training.left_out import others_of, picks_by_others
+from kaggle_cryoet.training.left_out import others_of, picks_by_others, warn_if_trained_on
 from kaggle_cryoet.training.logistic import fit_logistic
 from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
@@ -67,6 +67,7 @@ def fit_hybrid_folder(
     weights: str | Path,
     output: str | Path | None = None,
     *,
+    tomogram_type: str = "denoised",
     settings: PickSettings | None = None,
     device: str = "auto",
     progress: bool = False,
@@ -81,6 +82,8 @@ def fit_hybrid_folder(
         Folder with the model folders `unet3d` and `yolo11`.
     output
         Model folder to write; `hybrid` beside those two if not given.
+    tomogram_type
+        Reconstruction to take where a run has several.
     settings
         How the networks are applied; the hybrid suits only predictions that apply them alike.
     device
@@ -103,7 +106,9 @@ def fit_hybrid_folder(
     unet = UNetPicker(model=load_unet(weights / UNET_FOLDER))
     model = load_yolo(weights / YOLO_FOLDER)
     yolo = YoloPicker(model=replace(model, network=prepare(model.network, torch.device("cpu"))))
-    examples = collect_examples(data_directories, unet, yolo, settings, device=device, progress=progress)
+    examples = collect_examples(
+        data_directories, unet, yolo, settings, tomogram_type=tomogram_type, device=device, progress=progress
+    )
     scores = compare(examples, settings.suppression_radius)
     hybrid = fit_hybrid(examples, settings.suppression_radius)
     provenance = {
@@ -122,6 +127,7 @@ def collect_examples(
     yolo: YoloPicker,
     settings: PickSettings,
     *,
+    tomogram_type: str = "denoised",
     device: str,
     progress: bool,
 ) -> Examples:
@@ -139,7 +145,9 @@ def collect_examples(
     by_yolo: dict[str, Picks] = {}
     truth: dict[str, Picks] = {}
     expected: dict[str, NDArray[np.float64]] = {}
-    runs = find_labelled_runs([Path(directory) for directory in data_directories])
+    runs = find_labelled_runs([Path(directory) for directory in data_directories], tomogram_type)
+    for name, branch in ((UNET_FOLDER, unet), (YOLO_FOLDER, yolo)):
+        warn_if_trained_on(branch.model.provenance, [run.name for run in runs], name)
     for run in tqdm(runs, desc=f"picking on {where}", unit="tomogram", disable=not progress):
         labelled = load_labelled_volume(run, adapt=settings.adapt)
         voxel, volume = labelled.voxel_angstrom, labelled.volume.astype(np.float32)

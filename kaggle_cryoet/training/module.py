@@ -21,11 +21,10 @@ from kaggle_cryoet.picking.choose import above
 from kaggle_cryoet.picking.segment import ScoreGrid, SegmentSettings, segment
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training.augment import AugmentSettings, augment, mix_pairs
-from kaggle_cryoet.training.calibration import fit_calibration
+from kaggle_cryoet.training.decisions import fit_decisions
 from kaggle_cryoet.training.dice import count_overlap, dice
 from kaggle_cryoet.training.losses import Loss, LossSettings
 from kaggle_cryoet.training.targets import TargetSettings
-from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.volumes import LabelledVolume
 
 _Part = tuple[dict[str, Picks], NDArray[np.int64]]
@@ -185,8 +184,8 @@ class UNetModule(lightning.LightningModule):
             candidates |= others_candidates
             overlap += others_overlap
         truth = {volume.name: volume.picks for volume in self.validation_volumes}
-        self.thresholds = fit_thresholds(candidates, truth, least_score=LEAST_CANDIDATE_SCORE)
-        self.calibration = fit_calibration(candidates, truth)
+        fitted = fit_decisions(candidates, truth, known=self, least_score=LEAST_CANDIDATE_SCORE)
+        self.thresholds, self.calibration = fitted.thresholds, fitted.calibration
         self.validation_score = evaluate(above_thresholds(candidates, self.thresholds), truth)
         self.log("score", self.validation_score.score, prog_bar=True, batch_size=1, sync_dist=True)
         for (name, row), coefficient in zip(self.validation_score.particles.items(), dice(overlap), strict=True):

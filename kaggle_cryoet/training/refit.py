@@ -1,6 +1,7 @@
 """Fit thresholds and calibration of a trained model anew, on tomograms of another kind than it was validated on."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +24,12 @@ from kaggle_cryoet.picking.equalise import show
 from kaggle_cryoet.picking.pickers import UNetPicker, YoloPicker
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.training.calibration import fit_calibration
-from kaggle_cryoet.training.left_out import picks_by_others
+from kaggle_cryoet.training.decisions import absent_types, fit_decisions
+from kaggle_cryoet.training.left_out import picks_by_others, warn_if_trained_on
 from kaggle_cryoet.training.module import above_thresholds
-from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
+
+logger = logging.getLogger(__name__)
 
 Propose = Callable[[NDArray[Any], float], Picks]
 """Candidates, down to low scores, of a normalised volume with its voxel size in Å."""
@@ -50,11 +52,14 @@ def refit_thresholds(
     weights: str | Path,
     data_directories: Sequence[str | Path],
     *,
+    tomogram_type: str = "denoised",
     settings: PickSettings | None = None,
     device: str = "auto",
     progress: bool = False,
 ) -> Refit:
     """Fit thresholds and calibration on labelled runs, and write them into the model folder; weights stay as they are.
+
+    Those of a particle type that is in none of the runs stay as well.
 
     Parameters
     ----------
@@ -62,6 +67,8 @@ def refit_thresholds(
         Model folder of a 3D U-Net or of a YOLO11.
     data_directories
         Folders with labelled runs, best such as the model was not trained on.
+    tomogram_type
+        Reconstruction to take where a run has several.
     settings
         How tomograms are read and the network is applied; thresholds suit only predictions that apply it alike.
     device
@@ -82,24 +89,32 @@ def refit_thresholds(
     candidates: dict[str, Picks] = {}
     truth: dict[str, Picks] = {}
     expected: dict[str, NDArray[np.float64]] = {}
-    runs = find_labelled_runs([Path(directory) for directory in data_directories])
+    runs = find_labelled_runs([Path(directory) for directory in data_directories], tomogram_type)
+    warn_if_trained_on(model.provenance, [run.name for run in runs], str(weights))
     for run in tqdm(runs, desc="candidates", unit="tomogram", disable=not progress):
         volume = load_labelled_volume(run, adapt=settings.adapt)
         candidates[run.name] = propose(volume.volume.astype("float32"), volume.voxel_angstrom)
         truth[run.name] = volume.picks
         expected[run.name] = expected_counts(volume.volume.shape, volume.voxel_angstrom)
     least = LEAST_CANDIDATE_SCORE if isinstance(model, UNetModel) else settings.associate.least_score
-    thresholds = fit_thresholds(candidates, truth, least_score=least)
-    calibration = fit_calibration(candidates, truth)
-    score = evaluate(above_thresholds(candidates, thresholds), truth)
-    left_out = evaluate(picks_by_others(candidates, truth, expected), truth)
+    fitted = fit_decisions(candidates, truth, known=model, least_score=least)
+    absent = absent_types(truth.values())
+    if absent:
+        logger.warning("no %s in any of the runs: what decides about it stays as it was", ", ".join(absent))
+    score = evaluate(above_thresholds(candidates, fitted.thresholds), truth)
+    left_out = evaluate(picks_by_others(candidates, truth, expected, known=model), truth)
     scores = {"score": score.to_json_dict(), "left_out_score": left_out.to_json_dict()}
     provenance = {**model.provenance, "thresholds_fitted_on": {"runs": sorted(truth), **scores}}
+    decides: dict[str, Any] = {
+        "thresholds": fitted.thresholds,
+        "calibration": fitted.calibration,
+        "provenance": provenance,
+    }
     if isinstance(model, UNetModel):
-        save_unet(weights, replace(model, thresholds=thresholds, calibration=calibration, provenance=provenance))
+        save_unet(weights, replace(model, **decides))
     else:
-        save_yolo(weights, replace(model, thresholds=thresholds, calibration=calibration, provenance=provenance))
-    return Refit(thresholds=thresholds, score=score, left_out_score=left_out, runs=len(truth))
+        save_yolo(weights, replace(model, **decides))
+    return Refit(thresholds=fitted.thresholds, score=score, left_out_score=left_out, runs=len(truth))
 
 
 def _load(weights: Path) -> UNetModel | YoloModel:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,12 +76,12 @@ def train_side_by_side(
                 yield training
             return
         context = multiprocessing.get_context("spawn")
-        with ExitStack() as at_end:  # a pool for each GPU, so that a process that dies takes no other with it
-            idle = [
-                at_end.enter_context(ProcessPoolExecutor(1, context, initializer=_take_gpu, initargs=(name,)))
-                for name in names_of_gpus(devices, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
-            ]
-            waiting, finished = list(trainings), list[Training]()
+        names = names_of_gpus(devices, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+        pools = [  # one for each GPU, so that a process that dies takes no other with it
+            ProcessPoolExecutor(1, context, initializer=_take_gpu, initargs=(name,)) for name in names
+        ]
+        try:
+            idle, waiting, finished = list(pools), list(trainings), list[Training]()
             running = dict[Future[float], tuple[Training, ProcessPoolExecutor]]()
             while waiting or running or finished:
                 while waiting and idle:
@@ -106,6 +105,14 @@ def train_side_by_side(
                     idle.append(pool)
                     finished.append(training)
                     bar.update()
+        except BaseException:
+            for pool in pools:  # whose trainings would be waited for; they have checkpoints
+                for process in list((pool._processes or {}).values()):
+                    process.terminate()
+            raise
+        finally:
+            for pool in pools:
+                pool.shutdown(cancel_futures=True)
 
 
 def names_of_gpus(devices: Sequence[torch.device], visible: str) -> list[str]:

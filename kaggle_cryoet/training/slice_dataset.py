@@ -18,6 +18,7 @@ from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.equalise import equalise
 from kaggle_cryoet.picking.slices import slice_image, to_levels
 from kaggle_cryoet.picks import read_copick
+from kaggle_cryoet.runs import tomogram_type_of
 from kaggle_cryoet.tomogram import RunLocation
 from kaggle_cryoet.training.slice_boxes import LEAST_CUT, boxes_in_slice, yolo_lines
 from kaggle_cryoet.training.slice_folder import DATA_FILE, IMAGES, LABELS, PARTS, REQUEST_FILE, write_data_yaml
@@ -28,11 +29,12 @@ from kaggle_cryoet.training.volumes import (
     LabelledVolume,
     check_names,
     evenly,
+    every_eighth,
     find_sources,
     load_labelled_volume,
     spectrum_of,
 )
-from kaggle_cryoet.whole_file import write_json
+from kaggle_cryoet.whole_file import sole_folder, write_json
 
 PNG_COMPRESSION = 1
 """The noise of tomograms hardly compresses; higher levels cost time and gain nothing."""
@@ -91,29 +93,29 @@ def write_slices(
     Raises
     ------
     InputError
-        If runs are missing, unlabelled or of equal names, or the folder holds something else.
+        If runs are missing, unlabelled or of equal names, or the folder holds something else or is being written.
     """
     from tqdm.auto import tqdm
 
     output, settings = Path(output), settings or SliceSettings()
     runs = _split(data_directories, validation_directories, settings.tomogram_types)
     request = _request(runs, settings)
-    _check_folder(output, request)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        if any(not (output / IMAGES / part / run.name).is_dir() for run, part in runs):
-            (output / DATA_FILE).unlink(missing_ok=True)  # of fewer runs
-        write_json(output / REQUEST_FILE, request)
-        trained_on = [run for run, part in runs if part == PARTS[0]]
-        some = evenly(trained_on, MOST_FOR_SPECTRUM)
-        spectrum = spectrum_of(load_labelled_volume(run, adapt=settings.adapt) for run in some)
-        for run, part in tqdm(runs, desc="slices", unit="tomogram", disable=not progress):
-            if not (output / IMAGES / part / run.name).is_dir():
-                volume = load_labelled_volume(run, adapt=settings.adapt)
-                _write_run(output, volume, part, settings, spectrum if settings.equalise else ())
-        return write_data_yaml(output, replace(settings.image, spectrum=spectrum))
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error})") from error
+    with sole_folder(output):
+        _check_folder(output, request)
+        try:
+            if any(not (output / IMAGES / part / run.name).is_dir() for run, part in runs):
+                (output / DATA_FILE).unlink(missing_ok=True)  # of fewer runs
+            write_json(output / REQUEST_FILE, request)
+            trained_on = [run for run, part in runs if part == PARTS[0]]
+            some = evenly(trained_on, MOST_FOR_SPECTRUM)
+            spectrum = spectrum_of(load_labelled_volume(run, adapt=settings.adapt) for run in some)
+            for run, part in tqdm(runs, desc="slices", unit="tomogram", disable=not progress):
+                if not (output / IMAGES / part / run.name).is_dir():
+                    volume = load_labelled_volume(run, adapt=settings.adapt)
+                    _write_run(output, volume, part, settings, spectrum if settings.equalise else ())
+            return write_data_yaml(output, replace(settings.image, spectrum=spectrum))
+        except OSError as error:
+            raise InputError(f"{output}: cannot be written ({error})") from error
 
 
 def check_slices(
@@ -150,11 +152,9 @@ def _split(
 ) -> list[tuple[RunLocation, str]]:
     """Tomograms, named as their folders of slices, and the part each belongs to; those of a run stay together."""
     runs = _chosen(data, tomogram_types[:1])
-    held_out = _chosen(validation, tomogram_types[:1]) if validation else runs[7::8]
-    if not validation and not held_out:
-        if len(runs) < 2:
-            raise InputError("one run alone leaves none to validate on; give more runs, or a folder for validation")
-        held_out = runs[-1:]
+    held_out = _chosen(validation, tomogram_types[:1]) if validation else list(every_eighth(runs))
+    if not validation and len(runs) < 2:
+        raise InputError("one run alone leaves none to validate on; give more runs, or a folder for validation")
     trained_on = _chosen(data, tomogram_types)
     if not validation:
         seen = {run.picks_directory for run in held_out}
@@ -170,7 +170,7 @@ def _chosen(directories: Sequence[str | Path], tomogram_types: Sequence[str]) ->
     counts: Counter[str] = Counter()
     met: dict[Path | None, set[str]] = {}
     for source in find_sources(directories, tomogram_types):
-        run, kind = source.run, source.run.tomogram_path.stem
+        run, kind = source.run, tomogram_type_of(source.run.tomogram_path)
         if source.weight > 1:
             raise InputError(
                 f"run {run.name}: slices are written once; expected a share of 1 at most, got {source.weight:g}"
@@ -187,10 +187,6 @@ def _chosen(directories: Sequence[str | Path], tomogram_types: Sequence[str]) ->
 
 def _check_folder(output: Path, request: Mapping[str, Any]) -> None:
     """Raise unless the folder is new, empty, or holds a part of the same request."""
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise InputError(f"{output}: is a file; expected a folder")
     if not any(output.iterdir()):
         return
     try:

@@ -7,6 +7,7 @@ crops waits for their files.
 
 import contextlib
 import functools
+import json
 import multiprocessing
 import os
 import shutil
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from kaggle_cryoet import __version__
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.picks import read_copick
 from kaggle_cryoet.simulation.network_denoising import check_denoiser
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
+from kaggle_cryoet.source import source_commit
 from kaggle_cryoet.training.crops import CropDataset
 from kaggle_cryoet.training.loaders import cores
 from kaggle_cryoet.training.simulating import PICKS, simulate_specimen, stay_back
@@ -38,7 +41,9 @@ from kaggle_cryoet.training.volumes import (
     equalised_share,
     split_weight,
 )
+from kaggle_cryoet.whole_file import whole_file
 
+REQUEST_FILE = "request.json"
 FIRST_SEED = 1_000_000_000
 """Seeds of streams begin here, far from those that are given to `simulate`."""
 
@@ -115,6 +120,25 @@ class Stream:
     def __getstate__(self) -> dict[str, Any]:
         """For another process, which begins without processes in the background."""
         return self.__dict__ | {"_loaded": {}, "_begun": set(), "_pool": None}
+
+    def settle(self) -> None:
+        """Keep what is in the folder of the very same stream, by the same source code; remove what is there of others.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be written.
+        """
+        settings = {name: value for name, value in asdict(self.settings).items() if name != "processes"}
+        how = [self.seed, settings, self.spectrum, self.least_equalised, list(self.weight_of_type)]
+        request = json.dumps([*how, __version__, source_commit()])
+        path = self.folder / REQUEST_FILE
+        if path.is_file() and path.read_text(encoding="utf8") == request:
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with whole_file(path) as partial:
+            path.parent.mkdir(parents=True)
+            partial.write_text(request, encoding="utf8")
 
     def begin(self, epoch: int, *, is_last: bool = False) -> None:
         """Have the specimens of an epoch and, if there is one, the next simulated, and remove those of earlier ones."""

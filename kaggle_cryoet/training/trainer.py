@@ -11,6 +11,7 @@ from typing import Literal
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import DDPStrategy
@@ -118,6 +119,7 @@ def make_trainer(
         accelerator=devices[0].type,
         devices=[device.index for device in devices] if on_cuda else len(devices),
         strategy=DDPStrategy(start_method="spawn") if len(devices) > 1 else "auto",
+        plugins=[LightningEnvironment()],  # its own processes, whatever a scheduler has begun
         use_distributed_sampler=False,
         precision=precision,
         benchmark=on_cuda,

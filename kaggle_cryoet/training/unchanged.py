@@ -1,8 +1,9 @@
-"""What was interrupted is gone on with as it began, or not at all."""
+"""What was interrupted is gone on with as it began, or not at all; what is done is not written over."""
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from kaggle_cryoet.errors import InputError
@@ -27,6 +28,15 @@ def check_unchanged(before: Mapping[str, Any], now: Mapping[str, Any], *, what: 
     changed = sorted(name for name in {*asked, *begun} if asked.get(name) != begun.get(name))
     if changed:
         raise InputError(f"{what} is gone on with as it began, but {', '.join(changed)} changed{mend}")
+
+
+def check_unused(output: Path, checkpoint: Path, models: Iterable[Path]) -> None:
+    """Raise an `InputError` if a folder for a new training holds one already, or one of the models it would write."""
+    if checkpoint.exists():
+        raise InputError(f"{output} holds a training already; resume it or choose another folder")
+    for model in models:
+        if model.exists():
+            raise InputError(f"{output} holds a model already, {model.relative_to(output)}; choose another folder")
 
 
 def picks_digest(picks: Iterable[Picks]) -> str:

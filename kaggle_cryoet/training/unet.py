@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.folder import mend_folder
 from kaggle_cryoet.models.store import load_unet
 from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.candidates import LocaliseSettings
@@ -29,9 +30,11 @@ from kaggle_cryoet.training.checkpoints import (
     StopAtNonsense,
     csv_logger,
     read_checkpoint,
+    save_of_checkpoint,
 )
 from kaggle_cryoet.training.crops import CropDataset, CropSettings
 from kaggle_cryoet.training.data import DataSettings, load_split, split_sources
+from kaggle_cryoet.training.decisions import absent_types
 from kaggle_cryoet.training.faults import raise_as_here
 from kaggle_cryoet.training.keep_within_time import KeepWithinTime
 from kaggle_cryoet.training.loaders import loader_processes
@@ -49,8 +52,9 @@ from kaggle_cryoet.training.trainer import (
     quiet,
     training_precision,
 )
-from kaggle_cryoet.training.unchanged import check_unchanged, picks_digest
-from kaggle_cryoet.training.unet_start import began_with, network_to_train, spectrum_to_train
+from kaggle_cryoet.training.unchanged import check_unused, picks_digest
+from kaggle_cryoet.training.unet_start import check_begun, network_to_train, spectrum_to_train
+from kaggle_cryoet.whole_file import sole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +97,7 @@ def train_unet(
     validation_directories
         Folders with labelled runs that are not trained on.
     hold_out
-        Keep one in eight of the runs, at least one, for validation if no folders are given for it. If False all are
+        Keep every eighth of the runs, at least one, for validation if no folders are given for it. If False all are
         trained on, and the thresholds of the model are left for the caller to find.
     preset
         Network and way of training: one of `TRAINING_PRESETS`.
@@ -104,7 +108,8 @@ def train_unet(
     length, crops, data, settings
         How long, on which crops of which tomograms, and how, if not as the preset says.
     time_limit_seconds
-        Train for no more epochs than fit into this time, and shorten the schedule with them; each call counts anew.
+        Train for no more epochs than fit into this time, one at least, and shorten the schedule with them; each call
+        counts anew.
     seed
         Of weights, crops and augmentation.
     device
@@ -115,8 +120,9 @@ def train_unet(
     Raises
     ------
     InputError
-        If the data cannot be trained on, there is nothing to resume or to start from, or what is resumed began with
-        other tomograms or settings.
+        If the data cannot be trained on, there is nothing to resume or to start from, what is resumed began with
+        other tomograms, settings or weights, or the output holds a training or a model, or another process trains into
+        it.
     """
     began = time.monotonic()
     if time_limit_seconds is not None:
@@ -127,8 +133,8 @@ def train_unet(
     data = data or DataSettings()
     settings = settings or training_preset(preset).training
     checkpoint = output / "checkpoints" / "last.ckpt"
-    if not resume and checkpoint.exists():
-        raise InputError(f"{output} holds a training already; resume it or choose another folder")
+    if not resume:
+        check_unused(output, checkpoint, [output / UNET_FOLDER])
     check_seed(seed)
     if settings.localise != LocaliseSettings(method=settings.localise.method):
         raise InputError(f"a model keeps the method by which its scores become points alone, got {settings.localise}")
@@ -150,10 +156,10 @@ def train_unet(
     if data.least_equalised < 1 and not settings.equalise:
         raise InputError("tomograms can go no share of the way to a spectrum in a training that equalises none")
     mapped, streamed = output / VOLUMES_FOLDER, output / STREAM_FOLDER
-    for left in (mapped,) if resume else (mapped, streamed):  # by a training that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with _removed(mapped):
+    with sole_folder(output), _removed(mapped):
         sources, held_out = split_sources(data_directories, validation_directories, data, hold_out=hold_out)
+        shutil.rmtree(mapped, ignore_errors=True)  # of a training that was killed
+        mend_folder(output / UNET_FOLDER)
         known = load_unet(output / UNET_FOLDER) if resume else start
         if settings.equalise:
             built_from = replace(built_from, spectrum=spectrum_to_train(known, sources, data.adapt))
@@ -167,6 +173,11 @@ def train_unet(
             steps=steps,
             seed=seed,
         )
+        if known is not None:  # until there is a look at the score
+            module.thresholds, module.calibration = known.thresholds, known.calibration
+        absent = absent_types(volume.picks for volume in training)
+        if absent and data.stream is None:
+            logger.warning("no picks of %s in any tomogram: the network learns that there are none", ", ".join(absent))
         crops_of = functools.partial(
             CropDataset,
             length=length.crops_per_epoch,
@@ -187,6 +198,7 @@ def train_unet(
                 tomogram_types=data.tomogram_types,
             )
             dataset = StreamedCrops(training, stream, crops_of, length.crops_per_epoch)
+            stream.settle()
             callbacks.append(LeadStream(stream, epochs_done))
         provenance = {
             "version": kaggle_cryoet.__version__,
@@ -205,17 +217,13 @@ def train_unet(
         }
         epochs_saved = 0
         if resume and known is not None:
-            begun = began_with(known.provenance)
-            asked = began_with(provenance)
-            check_unchanged(begun, {name: asked[name] for name in begun}, what="a training")
+            check_begun(known.provenance, provenance)
             provenance["started_from"] = known.provenance.get("started_from")
-            module.thresholds, module.calibration = (
-                known.thresholds,
-                known.calibration,
-            )  # until there is a look at the score
             epochs_saved = int(known.provenance.get("epochs", 0))
         if epochs_done and epochs_done * length.crops_per_epoch >= steps * length.batch_size:
             logger.warning("%s: all %d epochs are done; there is nothing to resume", output, epochs_done)
+            if known is not None and epochs_saved < epochs_done:  # killed between its last checkpoint and its model
+                save_of_checkpoint(output / UNET_FOLDER, known, content, epochs_done)
             return output / UNET_FOLDER
         averaging = RunningAverage(length.ema_decay)
         callbacks += [

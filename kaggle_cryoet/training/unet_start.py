@@ -12,7 +12,16 @@ from kaggle_cryoet.models.unet3d import UNetSettings, build_unet
 from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.training.module import UNetTrainingSettings
 from kaggle_cryoet.training.presets import Recipe
+from kaggle_cryoet.training.unchanged import check_unchanged
 from kaggle_cryoet.training.volumes import MOST_FOR_SPECTRUM, Source, evenly, load_labelled_volume, spectrum_of
+
+
+def check_begun(known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise an `InputError` if a training, by the provenance of its model, began otherwise than is asked for now."""
+    begun, now = began_with(known), began_with(asked)
+    check_unchanged(begun, {name: now[name] for name in begun}, what="a training")
+    if asked["started_from"] not in (None, known.get("started_from")):
+        raise InputError("a training is gone on with from its own checkpoint, and it began with other weights")
 
 
 def began_with(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,7 +29,7 @@ def began_with(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
     What an earlier version did not note of the tomograms is left out; settings that it did not have are the usual ones.
     """
-    noted = ("training_runs", "training_picks", "training_weights")
+    noted = ("training_runs", "training_picks", "training_weights", "validation_runs")
     kept = {name: provenance[name] for name in noted if name in provenance}
     usual = Recipe(training=UNetTrainingSettings())
     free = ("memory_gb", "keep", "processes")

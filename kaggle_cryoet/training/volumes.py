@@ -14,7 +14,7 @@ from kaggle_cryoet.picking.adapt import AdaptSettings, read_adapted
 from kaggle_cryoet.picking.equalise import SHARE, equalise, mean_spectrum
 from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picks import Picks, check_inside, read_copick
-from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.runs import find_runs, reconstructions_beside
 from kaggle_cryoet.tomogram import RunLocation
 
 Item = TypeVar("Item")
@@ -66,15 +66,15 @@ class Source:
     weight: float
 
 
-def find_labelled_runs(directories: Sequence[Path]) -> list[RunLocation]:
-    """Every run below the directories; each must have picks and a name of its own.
+def find_labelled_runs(directories: Sequence[Path], tomogram_type: str = "denoised") -> list[RunLocation]:
+    """Every run below the directories, with the reconstruction as of `find_runs`; each needs picks and its own name.
 
     Raises
     ------
     InputError
         If a run has no picks, two are of the same name, there is no run, or a directory has a weight.
     """
-    sources = find_sources(directories)
+    sources = find_sources(directories, (tomogram_type,))
     if any(source.weight != 1 for source in sources):
         got = ", ".join(map(str, directories))
         raise InputError(f"all runs count alike here; expected folders without weights, got {got}")
@@ -109,23 +109,24 @@ def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str
     types = [split_weight(text) for text in tomogram_types]
     if not types:
         raise InputError("expected one type of tomogram or more, got none")
-    sources = []
+    sources, kinds = [], set[str]()
     for text in directories:
         directory, weight = (str(text), 1.0) if Path(text).exists() else split_weight(str(text))
         for run in find_runs(directory, tomogram_type=types[0][0]):
             sources.append(Source(run=run, weight=weight * types[0][1]))
+            present = reconstructions_beside(run.tomogram_path)
+            kinds |= present.keys()
             for name, share in types[1:]:
-                path = run.tomogram_path.with_name(name + run.tomogram_path.suffix)
-                if path.exists() and path != run.tomogram_path:
+                path = present.get(name, run.tomogram_path)
+                if path != run.tomogram_path:
                     version = RunLocation(name=run.name, tomogram_path=path, picks_directory=run.picks_directory)
                     sources.append(Source(run=version, weight=weight * share))
     unlabelled = [source.run.name for source in sources if source.run.picks_directory is None]
     if unlabelled:
         raise InputError(f"runs without picks cannot be trained on: {', '.join(unlabelled[:5])}")
-    present = {source.run.tomogram_path.stem for source in sources}
     for name, _ in types[1:]:
-        if name not in present:
-            raise InputError(f"no run has a tomogram of the type {name!r}; there are {', '.join(sorted(present))}")
+        if name not in kinds:
+            raise InputError(f"no run has a tomogram of the type {name!r}; there are {', '.join(sorted(kinds))}")
     return sources
 
 
@@ -202,6 +203,11 @@ def normalised_volume(
 def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
     """Every n-th item, so that there are no more than so many."""
     return items[:: max(-(-len(items) // most), 1)]
+
+
+def every_eighth(items: Sequence[Item]) -> Sequence[Item]:
+    """Every eighth item, so that of each of several folders in a row some are taken; the last of less than eight."""
+    return items[7::8] or items[-1:]
 
 
 def spectrum_of(volumes: Iterable[LabelledVolume]) -> tuple[float, ...]:

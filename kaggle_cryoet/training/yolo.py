@@ -7,6 +7,7 @@ from time import monotonic
 
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.models.folder import mend_folder
 from kaggle_cryoet.models.store import load_yolo
 from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.branches import YOLO_FOLDER
@@ -18,10 +19,11 @@ from kaggle_cryoet.training.seeds import check_seed
 from kaggle_cryoet.training.slice_dataset import SliceSettings, check_slices, write_slices
 from kaggle_cryoet.training.slice_folder import DATA_FILE, SliceFolder, read_slice_folder
 from kaggle_cryoet.training.time_limit import check_time_limit
-from kaggle_cryoet.training.unchanged import check_unchanged
+from kaggle_cryoet.training.unchanged import check_unchanged, check_unused
 from kaggle_cryoet.training.yolo_recipes import PRESET_SEEDS, PRESETS, YoloRecipe, ultralytics_arguments
 from kaggle_cryoet.training.yolo_record import KeepModel, show_progress
 from kaggle_cryoet.training.yolo_start import check_checkpoint, resumed_start, starting_weights
+from kaggle_cryoet.whole_file import sole_folder
 
 RECORD_FOLDER = "training"
 SLICES_FOLDER = "slices"
@@ -73,7 +75,7 @@ def train_yolo(
     epochs
         In place of those of the recipe.
     time_limit_seconds
-        Fit as many epochs as possible into this time; each call counts anew.
+        Fit as many epochs as possible into this time, one at least; each call counts anew.
     slices
         Which slices of the runs are taken.
     adapt
@@ -88,8 +90,8 @@ def train_yolo(
     Raises
     ------
     InputError
-        If the data cannot be trained on, there is nothing to resume or to start from, or what is resumed began with
-        other slices or another recipe.
+        If the data cannot be trained on, there is nothing to resume or to start from, what is resumed began with
+        other slices or another recipe, or the output holds a training or a model, or another process trains into it.
     """
     begun = monotonic()
     output = Path(output)
@@ -98,66 +100,69 @@ def train_yolo(
     if time_limit_seconds is not None:
         check_time_limit(time_limit_seconds)
     checkpoint = output / RECORD_FOLDER / "weights" / "last.pt"
+    last = output / LAST_FOLDER / YOLO_FOLDER
     if resume:
         check_checkpoint(checkpoint, {"seed": seed})
-    elif checkpoint.exists():
-        raise InputError(f"{output} holds a training already; resume it or choose another folder")
+    else:
+        check_unused(output, checkpoint, [output / YOLO_FOLDER, last])
     where = choose_devices(device)[0]
-    start = resumed_start(output / LAST_FOLDER / YOLO_FOLDER) if resume else starting_weights(start_from, size)
-    folder = _slice_folder(
-        data_directories, validation_directories, output, recipe, slices, adapt, resume=resume, progress=progress
-    )
-    spectrum = folder.image.spectrum if recipe.equalise else ()
-    settings = replace(folder.image, size=start.size, spectrum=spectrum)
-    arguments = ultralytics_arguments(recipe, image_pixels=_image_pixels(recipe, folder), seed=seed) | {
-        "model": str(checkpoint) if resume else f"yolo11{start.size}.yaml",
-        "resume": str(checkpoint) if resume else False,
-        "data": str(folder.data_yaml.absolute()),
-        "device": "cpu" if where.type == "cpu" else str(where.index or 0),
-        "workers": loader_processes([where]),
-        "project": str(output.absolute()),
-        "name": RECORD_FOLDER,
-        "save_dir": str((output / RECORD_FOLDER).absolute()),
-    }
-    provenance = {
-        "version": kaggle_cryoet.__version__,
-        "commit": source_commit(),
-        "seed": seed,
-        "started_from": start.origin,
-        "training_runs": folder.runs["train"],
-        "validation_runs": folder.runs["val"],
-        "image_pixels": arguments["imgsz"],
-        "recipe": asdict(recipe),
-    }
-    last = output / LAST_FOLDER / YOLO_FOLDER
-    minutes = 0.0
-    if resume:  # the batch that memory has room for is ultralytics' matter: the recipe is compared
-        known = load_yolo(last)
-        minutes = known.provenance["minutes"]
-        now = {name: provenance[name] for name in ("training_runs", "validation_runs", "recipe")}
-        before = {**known.provenance, "images": asdict(known.settings)}
-        check_unchanged(before, {**now, "images": asdict(settings)}, what="a training")
-    from kaggle_cryoet.training.local_ultralytics import local_ultralytics
-    from kaggle_cryoet.training.yolo_trainer import SliceTrainer
+    with sole_folder(output):
+        mend_folder(last)
+        start = resumed_start(last) if resume else starting_weights(start_from, size)
+        folder = _slice_folder(
+            data_directories, validation_directories, output, recipe, slices, adapt, resume=resume, progress=progress
+        )
+        spectrum = folder.image.spectrum if recipe.equalise else ()
+        settings = replace(folder.image, size=start.size, spectrum=spectrum)
+        arguments = ultralytics_arguments(recipe, image_pixels=_image_pixels(recipe, folder), seed=seed) | {
+            "model": str(checkpoint) if resume else f"yolo11{start.size}.yaml",
+            "resume": str(checkpoint) if resume else False,
+            "data": str(folder.data_yaml.absolute()),
+            "device": "cpu" if where.type == "cpu" else str(where.index or 0),
+            "workers": loader_processes([where]),
+            "project": str(output.absolute()),
+            "name": RECORD_FOLDER,
+            "save_dir": str((output / RECORD_FOLDER).absolute()),
+        }
+        provenance = {
+            "version": kaggle_cryoet.__version__,
+            "commit": source_commit(),
+            "seed": seed,
+            "started_from": start.origin,
+            "training_runs": folder.runs["train"],
+            "validation_runs": folder.runs["val"],
+            "image_pixels": arguments["imgsz"],
+            "recipe": asdict(recipe),
+        }
+        minutes = 0.0
+        if resume:  # the batch that memory has room for is ultralytics' matter: the recipe is compared
+            known = load_yolo(last)
+            minutes = known.provenance["minutes"]
+            now = {name: provenance[name] for name in ("training_runs", "validation_runs", "recipe")}
+            before = {**known.provenance, "images": asdict(known.settings)}
+            check_unchanged(before, {**now, "images": asdict(settings)}, what="a training")
+        from kaggle_cryoet.training.local_ultralytics import local_ultralytics
+        from kaggle_cryoet.training.yolo_trainer import SliceTrainer
 
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with local_ultralytics():
-            trainer = SliceTrainer(
-                arguments,
-                recipe=recipe,
-                settings=settings,
-                weights=start.weights,
-                time_limit_seconds=None if time_limit_seconds is None else time_limit_seconds - (monotonic() - begun),
-            )
-            KeepModel(output / YOLO_FOLDER, last, settings, provenance, minutes=minutes).attach(trainer)
-            if progress:
-                show_progress(trainer)
-            trainer.train()
-    except (InputError, OSError, RuntimeError) as error:
-        if "NaN persisted" in str(error):
-            raise InputError(f"{error}; expected a lower learning rate; what was saved before is whole") from error
-        raise_as_here(error, output, smaller=", and so does a smaller network, as of --size n")
+        try:
+            with local_ultralytics():
+                trainer = SliceTrainer(
+                    arguments,
+                    recipe=recipe,
+                    settings=settings,
+                    weights=start.weights,
+                    time_limit_seconds=None
+                    if time_limit_seconds is None
+                    else time_limit_seconds - (monotonic() - begun),
+                )
+                KeepModel(output / YOLO_FOLDER, last, settings, provenance, minutes=minutes).attach(trainer)
+                if progress:
+                    show_progress(trainer)
+                trainer.train()
+        except (InputError, OSError, RuntimeError) as error:
+            if "NaN persisted" in str(error):
+                raise InputError(f"{error}; expected a lower learning rate; what was saved before is whole") from error
+            raise_as_here(error, output, smaller=", and so does a smaller network, as of --size n")
     return output / YOLO_FOLDER
 
 
