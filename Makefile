@@ -47,11 +47,9 @@ bundle: wheels  ## the Kaggle dataset; OWNER=your-name-on-kaggle
 notebooks: $(INSTALLED)  ## the kernels' notebooks from their scripts
 	$(BIN)/python kernels/make_notebooks.py
 
-kernels: notebooks  ## the kernels under your name, in build/kernels; OWNER=your-name-on-kaggle
+kernels: $(INSTALLED)  ## the kernels under your name, in build/kernels; OWNER=your-name-on-kaggle, and FINETUNED=1
 	$(if $(OWNER),,$(error say OWNER=your-name-on-kaggle))
-	mkdir -p build/kernels
-	cp -r kernels/predict kernels/finetune build/kernels
-	sed -i 's/INSERT-YOUR-KAGGLE-NAME/$(OWNER)/' build/kernels/*/kernel-metadata.json
+	$(BIN)/python kernels/make_notebooks.py --owner '$(OWNER)' $(if $(FINETUNED),--finetuned)
 
 offline: wheels  ## prove, as root on Linux, that the bundle works without a network, on Python 3.12 and 3.13
 	$(BIN)/python tests/offline/prove.py $(OFFLINE)

@@ -74,12 +74,8 @@ class Score:
         return sum(row.weight * row.fbeta for row in there) / sum(row.weight for row in there)
 
     def to_json_dict(self) -> dict[str, Any]:
-        """`{"score": ..., "particles": {name: {"predicted": ..., ..., "weight": ...}}}`.
-
-        If the truth lacks types, there is `score_of_types_present` as well.
-        """
-        of_these = self.of_types_present
-        return asdict(self) | ({} if of_these is None else {"score_of_types_present": of_these})
+        """`{"score": ..., "particles": {name: {"predicted": ..., ..., "weight": ...}}}`."""
+        return asdict(self)
 
     def format_table(self) -> str:
         """Aligned lines: one for each particle type, and the final score."""

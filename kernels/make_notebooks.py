@@ -1,13 +1,18 @@
-"""Write each kernel's notebook from its script: `python kernels/make_notebooks.py`.
+"""Write each kernel's notebook from its script, and with `--owner NAME` the kernels under a name, to be pushed.
 
 A line `# %%` begins a cell of code, `# %% [markdown]` one of text.
 """
 
+import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from kaggle_cryoet.kaggle.bundle import NO_OWNER
+
 KERNELS = ("predict", "finetune")
+METADATA = "kernel-metadata.json"
 TEXT = "[markdown]"
 
 
@@ -49,12 +54,40 @@ def _cell(number: int, part: str) -> dict[str, Any]:
     return cell if is_text else cell | {"execution_count": None, "outputs": []}
 
 
-def main() -> None:
-    """Write the notebooks."""
+def write_notebooks() -> None:
+    """Write the notebooks beside their scripts."""
     for name in KERNELS:
         folder = Path(__file__).parent / name
         content = notebook((folder / f"{name}.py").read_text(encoding="utf8"))
         (folder / f"{name}.ipynb").write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
+
+
+def write_kernels(output: Path, owner: str, *, finetuned: bool) -> None:
+    """Write the kernels with an owner's name in their metadata; what they are to take from other kernels stays.
+
+    If `finetuned`, the one that predicts takes the network of the one that fine-tunes.
+    """
+    for name in KERNELS:
+        folder = output / name
+        before = json.loads((folder / METADATA).read_text(encoding="utf8")) if (folder / METADATA).is_file() else {}
+        shutil.copytree(Path(__file__).parent / name, folder, dirs_exist_ok=True)
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf8").replace(NO_OWNER, owner))
+        metadata["kernel_sources"] = before.get("kernel_sources") or metadata["kernel_sources"]
+        if finetuned and name == "predict":
+            metadata["kernel_sources"] = [f"{owner}/kaggle-cryoet-finetune"]
+        (folder / METADATA).write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf8")
+
+
+def main() -> None:
+    """Write what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--owner", help="Your name on Kaggle.")
+    parser.add_argument("--output", type=Path, default=Path("build/kernels"), help="Folder for the kernels.")
+    parser.add_argument("--finetuned", action="store_true", help="Predict with the network that was fine-tuned.")
+    asked = parser.parse_args()
+    write_notebooks()
+    if asked.owner:
+        write_kernels(asked.output, asked.owner, finetuned=asked.finetuned)
 
 
 if __name__ == "__main__":

@@ -386,6 +386,15 @@ def test_only_what_is_not_there_yet_is_installed(bundle: Path, tmp_path: Path, m
     assert sorted(imported) == ["kaggle_cryoet", "quiet_binary", "quiet_pure"]
 
 
+def test_what_is_too_old_for_the_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (
+        "other 1.0 requires this, which is not installed.\nkaggle-cryoet 0.1.0 has requirement zarr>=3.0, but you have"
+    )
+    done = subprocess.CompletedProcess([], 1, stdout=f"{said} zarr 2.18.3.\n", stderr="")
+    monkeypatch.setattr(install.subprocess, "run", lambda command, **options: done)
+    assert install._unmet("kaggle-cryoet") == [f"{said.splitlines()[1]} zarr 2.18.3."]
+
+
 def test_a_version_that_changes_is_noticed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = iter([{"numpy": "2.0.2"}, {"numpy": "2.4.6"}])
     monkeypatch.setattr(install, "installed_versions", lambda: next(versions))

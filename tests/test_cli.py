@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,19 @@ import numpy as np
 import pytest
 
 from kaggle_cryoet.cli import main
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.jobs import run_prediction
 from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.models.store import load_unet, save_unet
+from kaggle_cryoet.picking import pipeline
+from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS
+from kaggle_cryoet.picking.pipeline import Outcome
+from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks, read_copick
 from kaggle_cryoet.runs import find_picks, find_runs
 from kaggle_cryoet.simulation import dataset
 from kaggle_cryoet.submission import read_submission, write_submission
+from kaggle_cryoet.training import finetune
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -445,3 +452,47 @@ def test_a_map_that_is_not_given_as_name_and_file_ends_with_status_2(run: Run, t
     assert status == 2
     assert_one_clear_line(err, "NAME=FILE.mrc")
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [
+        ((), SHIPPED_WEIGHTS / "unet3d"),
+        (("--from", "shipped"), SHIPPED_WEIGHTS / "unet3d"),
+        (("--from", "nothing"), None),
+        (("--preset", "paper"), None),
+        (("--from", "./mine/unet3d"), Path("mine/unet3d")),
+    ],
+)
+def test_fine_tuning_starts_with_the_weights_of_the_package_unless_it_is_said_otherwise(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], start: Path | None
+) -> None:
+    asked: list[Path | None] = []
+
+    def noted(*arguments: object, start_from: Path | None, **others: object) -> None:
+        asked.append(start_from)
+        raise InputError("noted")
+
+    monkeypatch.setattr(finetune, "fine_tune", noted)
+    status, out, _ = run("train", "finetune", tmp_path, "--output", tmp_path / "out", "--time-limit", "60", *options)
+    assert (status, asked) == (2, [start])
+    assert out == f"starts with {'fresh weights' if start is None else f'the weights in {start}'}\n"
+
+
+def test_the_branch_of_the_settings_is_taken_unless_another_is_given(
+    labelled_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def noted(*arguments: object, settings: PickSettings, **others: object) -> Iterator[Outcome]:
+        asked.append(settings.branch)
+        yield from ()
+
+    monkeypatch.setattr(pipeline, "pick_runs", noted)
+    for branch, settings in (
+        (None, PickSettings(branch="yolo")),
+        ("hybrid", PickSettings(branch="yolo")),
+        (None, None),
+    ):
+        run_prediction(labelled_runs, output=tmp_path / "out.csv", branch=branch, settings=settings, device="cpu")
+    assert asked == ["yolo", "hybrid", "unet"]

@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.kaggle import environment
 from kaggle_cryoet.kaggle.environment import CACHES, COMPETITION, KaggleEnvironment
 from kaggle_cryoet.picking.branches import MODELS, SHIPPED_WEIGHTS
 
@@ -52,6 +54,8 @@ def test_a_competition_that_is_not_attached_is_said_with_what_is(kaggle: KaggleE
         "my-weights",
         "datasets/ada/my-weights",
         "datasets/ada/my-weights/best/unet3d",
+        "models/ada/my-model/pytorch/default/1",
+        "models/ada/my-model/pytorch/default/1/unet3d",
     ],
 )
 def test_weights_of_another_notebook_or_dataset_are_found(kaggle: KaggleEnvironment, place: str) -> None:
@@ -62,7 +66,7 @@ def test_weights_of_another_notebook_or_dataset_are_found(kaggle: KaggleEnvironm
 def test_without_weights_among_the_inputs_the_packages_own_are_taken(kaggle: KaggleEnvironment) -> None:
     place_model(kaggle.input / COMPETITION / "train")
     place_model(kaggle.input / "datasets" / "ada" / "volume.zarr" / "unet3d")
-    place_model(kaggle.input / "datasets" / "ada" / "slug" / "a" / "b" / "c" / "unet3d")
+    place_model(kaggle.input / "datasets" / "ada" / "slug" / "a" / "b" / "c" / "d" / "e" / "unet3d")
     assert kaggle.weights == SHIPPED_WEIGHTS
 
 
@@ -173,6 +177,81 @@ def test_a_command_that_fails_is_an_error_after_its_last_line(
     assert next(lines) == "it is broken"
     with pytest.raises(InputError, match="kaggle_cryoet predict ended with status 2"):
         next(lines)
+
+
+def predict_with(
+    kaggle: KaggleEnvironment, monkeypatch: pytest.MonkeyPatch, body: str, limit: float = 60.0
+) -> list[str]:
+    """Lines of a prediction whose process does, with the number of times it was begun in `n`, what a script says."""
+    script = kaggle.root / "python"
+    script.write_text(f"#!/bin/sh\necho >> {kaggle.root}/begun\nn=$(wc -l < {kaggle.root}/begun)\n{body}")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    output = kaggle.working / "submission.csv"
+    return list(kaggle.predict("TOMOGRAMS", output=output, time_limit_seconds=limit))
+
+
+def times_begun(kaggle: KaggleEnvironment) -> int:
+    return len((kaggle.root / "begun").read_text().splitlines())
+
+
+ROWS, HEADER = "printf 'id\n0\n' > submission.csv\n", "echo id > submission.csv\n"
+
+
+def test_a_prediction_that_dies_is_gone_on_with_once(
+    kaggle: KaggleEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = predict_with(kaggle, monkeypatch, f"{ROWS}echo $@\n[ $n = 1 ] && kill -9 $$\nexit 3\n")
+    assert times_begun(kaggle) == 2
+    assert [line for line in lines if line.startswith("-m kaggle_cryoet")] == [
+        f"-m kaggle_cryoet predict TOMOGRAMS --output {kaggle.working}/submission.csv --continue --time-limit {left}"
+        for left in (line.rpartition(" ")[2] for line in lines if line.startswith("-m"))
+    ]
+    assert any("ended with status -9" in line and "it is run once more" in line for line in lines)
+
+
+def test_what_a_prediction_that_dies_twice_has_picked_counts(
+    kaggle: KaggleEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = predict_with(kaggle, monkeypatch, f"{ROWS}kill -9 $$\n")
+    assert times_begun(kaggle) == 2
+    assert "ended with status -9" in lines[-1]
+    assert lines[-1].endswith("what is in submission.csv counts")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "begun"),
+    [
+        (f"{HEADER}kill -9 $$\n", -9, 2),
+        ("exit 1\n", 1, 2),
+        (f"{HEADER}exit 3\n", 3, 1),  # every tomogram failed
+        (f"{ROWS}exit 2\n", 2, 1),  # what was asked for cannot be done, whatever is there
+    ],
+)
+def test_a_prediction_of_nothing_is_an_error(
+    kaggle: KaggleEnvironment, monkeypatch: pytest.MonkeyPatch, body: str, status: int, begun: int
+) -> None:
+    with pytest.raises(InputError, match=f"ended with status {status}; its last lines say why"):
+        predict_with(kaggle, monkeypatch, body)
+    assert times_begun(kaggle) == begun
+
+
+def test_a_prediction_without_a_particle_is_no_error(
+    kaggle: KaggleEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict_with(kaggle, monkeypatch, f"{HEADER}exit 0\n")
+    assert times_begun(kaggle) == 1
+
+
+def test_a_prediction_that_does_not_end_after_its_time_limit_is_ended(
+    kaggle: KaggleEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "GRACE_SECONDS", 0.5)
+    began = time.monotonic()
+    lines = predict_with(kaggle, monkeypatch, f"{ROWS}exec sleep 60\n", limit=0.5)
+    assert time.monotonic() - began < 30
+    assert times_begun(kaggle) == 1
+    assert lines[-1].endswith("what is in submission.csv counts")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -63,6 +63,25 @@ def test_the_metadata_asks_for_two_t4_no_internet_and_the_right_inputs(name: str
     assert {"is_private", "kernel_sources", "model_sources"} <= set(metadata)
 
 
+def test_kernels_under_a_name_take_the_fine_tuned_network_once_they_are_told_to(
+    make_notebooks: ModuleType, tmp_path: Path
+) -> None:
+    def sources() -> list[list[str]]:
+        written = [json.loads((tmp_path / name / "kernel-metadata.json").read_text()) for name in NAMES]
+        assert [one["id"] for one in written] == [f"ada/kaggle-cryoet-{name}" for name in NAMES]
+        assert all(one["dataset_sources"] == ["ada/kaggle-cryoet"] for one in written)
+        return [one["kernel_sources"] for one in written]
+
+    make_notebooks.write_kernels(tmp_path, "ada", finetuned=False)
+    assert sources() == [[], []]
+    make_notebooks.write_kernels(tmp_path, "ada", finetuned=True)
+    assert sources() == [["ada/kaggle-cryoet-finetune"], []]
+    make_notebooks.write_kernels(tmp_path, "ada", finetuned=False)
+    assert sources() == [["ada/kaggle-cryoet-finetune"], []]
+    for name in NAMES:
+        assert {path.name for path in (tmp_path / name).iterdir()} == {path.name for path in (KERNELS / name).iterdir()}
+
+
 def stand_in(script: str, root: Path, labelled_runs: Path, *, bundle: str, competition: str) -> Path:
     """The script of a kernel, with another folder in place of `/kaggle`, in which the inputs lie."""
     (root / "working").mkdir(parents=True)

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import ParticleScore, Score, evaluate, read_truth
 from kaggle_cryoet.particles import PARTICLES
-from kaggle_cryoet.picks import Picks, write_copick
+from kaggle_cryoet.picks import USER_ID, Picks, write_copick
+from kaggle_cryoet.report.sections import header
+from kaggle_cryoet.report.tables import score_table
+from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.submission import read_submission, write_submission
 
 RIBOSOME = 3
@@ -257,3 +260,52 @@ def test_a_table_without_some_types_says_what_those_that_are_there_score() -> No
     found = {"TS_1": truth["TS_1"].select(truth["TS_1"].label == 2)}
     lines = evaluate(found, truth).format_table().splitlines()
     assert lines[-2:] == ["of the types that are there 0.666667", f"score {2 / 7:.6f}"]
+
+
+def test_what_types_that_are_there_score_is_told_on_the_page() -> None:
+    picks = every_type(np.random.default_rng(0))
+    truth = {"TS_1": picks.select(np.isin(picks.label, (2, 3)))}
+    score = evaluate({"TS_1": truth["TS_1"].select(truth["TS_1"].label == 2)}, truth)
+    assert score.of_types_present == pytest.approx(2 / 3)
+    for page in (score_table(score), header([], score, {})):
+        assert "of the types that are there" in page
+        assert "0.6667" in page or "0.666667" in page
+    whole = evaluate({"TS_1": picks}, {"TS_1": picks.select(picks.label != BETA_AMYLASE)})  # which has no weight
+    assert whole.of_types_present is None
+    assert "of the types that are there" not in score_table(whole) + header([], whole, {})
+
+
+def test_experiments_of_which_nothing_is_predicted_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    truth = {run: every_type(np.random.default_rng(0)) for run in ("TS_1", "TS_2", "TS_3")}
+    truth["TS_4"] = truth["TS_1"].select(np.array([], dtype=int))
+    evaluate({"TS_2": truth["TS_2"]}, truth)
+    assert "of 2 of 3 experiments with particles, as TS_1, nothing is predicted" in caplog.text
+    caplog.clear()
+    evaluate({run: truth[run] for run in ("TS_1", "TS_2", "TS_3")}, truth)
+    evaluate({}, truth)
+    assert not caplog.records
+
+
+def test_what_this_program_found_is_not_taken_for_the_truth(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    true, found = every_type(np.random.default_rng(0)), every_type(np.random.default_rng(1), count=2)
+    overlay = tmp_path / "train" / "overlay" / "ExperimentRuns" / "TS_1" / "Picks"
+    write_copick(overlay, true, "TS_1")
+    write_copick(tmp_path / "train" / "ExperimentRuns" / "TS_1" / "Picks", found, "TS_1", user_id=USER_ID)
+    assert len(read_truth(tmp_path / "train")["TS_1"]) == len(true)
+    write_copick(overlay, found, "TS_1", user_id=USER_ID)
+    assert len(read_truth(tmp_path / "train")["TS_1"]) == len(true)
+    assert "6 files of kaggle-cryoet itself are left out" in caplog.text
+    write_copick(tmp_path / "found" / "ExperimentRuns" / "TS_1" / "Picks", found, "TS_1", user_id=USER_ID)
+    assert len(read_truth(tmp_path / "found")["TS_1"]) == len(found)  # of which there is nothing else
+
+
+def test_a_run_with_nothing_but_what_was_found_is_not_labelled(tmp_path: Path) -> None:
+    run = tmp_path / "data" / "ExperimentRuns" / "TS_1"
+    (run / "VoxelSpacing10.000").mkdir(parents=True)
+    (run / "VoxelSpacing10.000" / "denoised.mrc").touch()
+    write_copick(run / "Picks", every_type(np.random.default_rng(0)), "TS_1", user_id=USER_ID)
+    assert [one.picks_directory for one in find_runs(tmp_path / "data")] == [None]
+    with pytest.raises(InputError, match="holds no picks"):
+        read_truth(tmp_path / "data")
+    write_copick(run / "Picks", every_type(np.random.default_rng(0)), "TS_1", user_id="ada")
+    assert [one.picks_directory for one in find_runs(tmp_path / "data")] == [run / "Picks"]

@@ -268,6 +268,28 @@ def test_one_bad_tomogram_stops_no_other(labelled_runs: Path, small_model: Path)
     assert runs[1].name in outcomes[1].reason
 
 
+def test_an_error_that_nobody_foresaw_fails_one_run_and_is_told_with_its_place(
+    labelled_runs: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = find_runs(labelled_runs)
+    genuine = pipeline.read_adapted
+
+    def broken(run: RunLocation, *options: Any) -> Any:
+        if run == runs[1]:
+            raise KeyError("shards")
+        return genuine(run, *options)
+
+    monkeypatch.setattr(pipeline, "read_adapted", broken)
+    outcomes = list(pick_runs(runs, small_model, settings=PickSettings(), devices=[CPU]))
+    assert [(outcome.picks is None, outcome.reason) for outcome in outcomes] == [
+        (False, ""),
+        (True, "KeyError: 'shards'"),
+        (False, ""),
+    ]
+    assert f"{runs[1].name}: an error that nobody foresaw" in caplog.text
+    assert 'raise KeyError("shards")' in caplog.text
+
+
 def test_no_tomogram_is_begun_after_the_deadline(labelled_runs: Path, small_model: Path) -> None:
     runs = find_runs(labelled_runs)
     late = time.monotonic() - 1.0

@@ -10,7 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 COMPETITION = "czii-cryo-et-object-identification"
 MODEL_FILE = "model.json"
-DEEPEST_MODEL = 5
-"""Folders between `input` and a model's file: `notebooks/<owner>/<slug>/<folder>/unet3d`."""
+DEEPEST_MODEL = 8
+"""Folders between `input` and a model's file: `models/<owner>/<slug>/<framework>/<variation>/<version>/any/unet3d`."""
 CACHES = {
     "NUMBA_CACHE_DIR": "numba",
     "TORCH_HOME": "torch",
@@ -42,7 +44,9 @@ SETTINGS = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUNBUFFERED": "1",
 }
-EXIT_SOME_FAILED = 3
+EXIT_BAD_USE, EXIT_SOME_FAILED = 2, 3
+GRACE_SECONDS = 900.0
+"""So long after its time limit a prediction that has not ended is ended."""
 FLIPS = "4"
 GPU_FILES = "nvidia[0-9]*"
 
@@ -162,6 +166,39 @@ class KaggleEnvironment:
             If `working` cannot be written to, or the command ends with another status than 0, or 3, which means that
             some tomograms failed.
         """
+        status = yield from self._attempt(arguments)
+        if status not in (0, EXIT_SOME_FAILED):
+            raise _ended(arguments, status)
+
+    def predict(self, *arguments: object, output: Path, time_limit_seconds: float) -> Iterator[str]:
+        """Run `kaggle-cryoet predict` with these arguments and `--continue`; yields its lines as they come.
+
+        A submission counts for what is in it. If the process dies, another one goes on, once; if it does not end by
+        itself soon after its time limit, as where an input cannot be read any more, it is ended.
+
+        Raises
+        ------
+        InputError
+            As `run`, if nothing was picked.
+        """
+        began = time.monotonic()
+        for again in (False, True):
+            left = time_limit_seconds - (time.monotonic() - began)
+            wanted = ("predict", *arguments, "--output", output, "--continue", "--time-limit", max(left, 1.0))
+            status = yield from self._attempt(wanted, most_seconds=max(left, 0.0) + GRACE_SECONDS)
+            is_over = time.monotonic() - began >= time_limit_seconds
+            if is_over or status in (0, EXIT_SOME_FAILED, EXIT_BAD_USE):
+                break
+            if not again:
+                yield f"{_ended(wanted, status)}; it is run once more, to go on with what is missing"
+        if status == 0 or (status != EXIT_BAD_USE and _has_rows(output)):
+            if status not in (0, EXIT_SOME_FAILED):
+                yield f"{_ended(wanted, status)}; what is in {output.name} counts"
+            return
+        raise _ended(wanted, status)
+
+    def _attempt(self, arguments: Sequence[object], *, most_seconds: float | None = None) -> Generator[str, None, int]:
+        """Yield the lines of a command, which is ended if it takes longer than it may; return its status."""
         note = self.gpu_note()
         if note:
             yield note
@@ -171,14 +208,16 @@ class KaggleEnvironment:
                 Path(variables[name]).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.working}: cannot be written to ({error.strerror})") from error
-        command = [sys.executable, "-m", "kaggle_cryoet", *map(str, arguments)]
         with subprocess.Popen(
-            command,
+            [sys.executable, "-m", "kaggle_cryoet", *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=os.environ | variables,
             cwd=self.working,
         ) as process:
+            watch = threading.Timer(threading.TIMEOUT_MAX if most_seconds is None else most_seconds, process.kill)
+            watch.daemon = True
+            watch.start()
             rest = b""
             while process.stdout is not None and (said := os.read(process.stdout.fileno(), 2**16)):
                 # a progress bar begins its lines with a carriage return and does not end them; a read may end anywhere
@@ -186,9 +225,10 @@ class KaggleEnvironment:
                 yield from (line.decode(errors="replace") for line in lines if line)
             if rest:
                 yield rest.decode(errors="replace")
+            status = process.wait()
+            watch.cancel()
         shutil.rmtree(self.working / ".cache", ignore_errors=True)
-        if process.returncode not in (0, EXIT_SOME_FAILED):
-            raise InputError(f"{' '.join(command[2:])} ended with status {process.returncode}; its last lines say why")
+        return status
 
     def _models(self, directory: Path, depth: int) -> Iterator[Path]:
         """Model folders below a folder; not searched: the competition's data, stores, and what is hidden."""
@@ -202,6 +242,21 @@ class KaggleEnvironment:
     def _attached(self) -> str:
         names = sorted(entry.name for entry in self.input.iterdir()) if self.input.is_dir() else []
         return ", ".join(names) or "nothing"
+
+
+def _ended(arguments: Sequence[object], status: int) -> InputError:
+    """What to say of a command that ended with a status."""
+    said = " ".join(map(str, ("kaggle_cryoet", *arguments)))
+    return InputError(f"{said} ended with status {status}; its last lines say why")
+
+
+def _has_rows(submission: Path) -> bool:
+    """Whether there is a csv with more than its header."""
+    try:
+        with submission.open(encoding="utf8") as file:
+            return sum(1 for _ in zip(range(2), file, strict=False)) > 1
+    except OSError:
+        return False
 
 
 def _kind(folder: Path) -> str:

@@ -119,6 +119,7 @@ def install(bundle: Path) -> list[str]:
         raise BundleError(f"the version of {', '.join(changed)} has changed, which must not be")
     _import([name for wheel in wheels for name in wheel["imports"]])
     lines += [f"installed {wheel['name']} {wheel['version']}" for wheel in wheels if wheel in new + own]
+    lines += [f"WARNING: {said}" for wheel in wheels if wheel["own"] for said in _unmet(wheel["name"])]
     return [*lines, f"ready after {time.monotonic() - started:.0f} s"]
 
 
@@ -136,6 +137,13 @@ def _pip(files: list[Path], *options: str) -> None:
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())
         raise BundleError(f"pip ended with status {done.returncode}: {said}")
+
+
+def _unmet(name: str) -> list[str]:
+    """What pip says of requirements of a package that what is installed does not meet."""
+    command = [sys.executable, "-m", "pip", "check", "--disable-pip-version-check"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return [line for line in said.splitlines() if line.startswith(f"{name} ")]
 
 
 def _import(names: list[str]) -> None:

@@ -26,7 +26,7 @@ from kaggle_cryoet.tomogram import RunLocation
 logger = logging.getLogger(__name__)
 
 FAULTS_OF_ONE_TOMOGRAM = (InputError, OSError, MemoryError, RuntimeError, ArithmeticError)
-"""What a bad tomogram, or a device that gives up, may raise; the run fails, the others go on."""
+"""What a bad tomogram, or a device that gives up, is known to raise."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +40,14 @@ class Outcome:
     """Why it failed."""
     seconds: float = 0.0
     """From the moment its voxels were there to its picks."""
+
+
+def _failure(run: str, error: Exception) -> Outcome:
+    """A run that fails, while the others go on, whatever the reason; one that nobody foresaw is told with its place."""
+    if isinstance(error, FAULTS_OF_ONE_TOMOGRAM):
+        return Outcome(run=run, reason=str(error) or type(error).__name__)
+    logger.error("%s: an error that nobody foresaw", run, exc_info=error)
+    return Outcome(run=run, reason=f"{type(error).__name__}: {error}")
 
 
 def pick_runs(
@@ -141,8 +149,8 @@ def pick_on_device(
                             seen.decide, tomogram.shape_zyx, tomogram.voxel_angstrom, exchanged=tomogram.exchanged
                         ),
                     )
-            except FAULTS_OF_ONE_TOMOGRAM as error:
-                failed = Outcome(run=run.name, reason=str(error) or type(error).__name__)
+            except Exception as error:
+                failed = _failure(run.name, error)
             if before is not None:
                 yield before.outcome()
             if failed is not None:
@@ -221,6 +229,6 @@ class _Deciding:
         """What became of it."""
         try:
             picks, ended = self.picks.result()
-        except FAULTS_OF_ONE_TOMOGRAM as error:
-            return Outcome(run=self.run, reason=str(error) or type(error).__name__)
+        except Exception as error:
+            return _failure(self.run, error)
         return Outcome(run=self.run, picks=picks, seconds=ended - self.began)

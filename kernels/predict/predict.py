@@ -20,7 +20,7 @@ from kaggle_cryoet.kaggle.environment import KaggleEnvironment
 
 kaggle = KaggleEnvironment()
 print("weights:", kaggle.weights, *kaggle.options)
-wanted = [*kaggle.options, "--time-limit", 11.4 * 3600]  # of the 12 hours that a submission may take
-wanted += ["--output", kaggle.working / "submission.csv", "--weights", kaggle.weights, "--continue"]
-for line in kaggle.run("predict", kaggle.test, *wanted):
+options = [*kaggle.options, "--weights", kaggle.weights]
+limit = 11.4 * 3600  # of the 12 hours that a submission may take
+for line in kaggle.predict(kaggle.test, *options, output=kaggle.working / "submission.csv", time_limit_seconds=limit):
     print(line, flush=True)
