@@ -264,7 +264,7 @@ def test_an_output_that_is_a_file_or_a_broken_plan_is_an_input_error(
     labelled_runs: Path, tmp_path: Path, start: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"file/\.trainings/plan\.json: cannot be written"):
+    with pytest.raises(InputError, match="file: is a file; expected a folder to write into"):
         tune(labelled_runs, tmp_path / "file", start, 600)
     (tmp_path / "tuned" / ".trainings").mkdir(parents=True)
     (tmp_path / "tuned" / ".trainings" / "plan.json").write_text('{"folds": 2')

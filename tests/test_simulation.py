@@ -22,6 +22,8 @@ from kaggle_cryoet.simulation import dataset, run_folder
 from kaggle_cryoet.simulation.beads import BeadModel, load_bead_model, render
 from kaggle_cryoet.simulation.dataset import simulate, simulate_tomogram, simulate_tomograms
 from kaggle_cryoet.simulation.nuisance_ranges import TRAINING
+from kaggle_cryoet.simulation.placement import MOST_PACKED
+from kaggle_cryoet.simulation.population import HABITS
 from kaggle_cryoet.simulation.structure import background_spread
 from kaggle_cryoet.simulation.user_maps import fit_user_maps
 from kaggle_cryoet.tomogram import read_tomogram
@@ -230,6 +232,22 @@ def test_a_directory_that_cannot_be_made_is_noticed_before_the_work(
     monkeypatch.setattr(dataset, "simulate_tomograms", None)
     with pytest.raises(InputError, match=r"file/set: cannot be made: Not a directory"):
         make(tmp_path / "file" / "set")
+
+
+def test_particles_that_fit_into_the_thick_ice_of_some_runs_alone_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = (TRAINING.draw_of_set(7, number).ice_thickness_angstrom for number in range(4))
+    assert first > 1.1 * min(others)
+    radius = HABITS["ribosome"].contact_radius_angstrom
+    area = (64 * CZII_VOXEL_ANGSTROM) ** 2
+    most = {"ribosome": int(MOST_PACKED * first * area / (4.19 * radius**3))}
+    monkeypatch.setattr(dataset, "simulate_tomograms", None)
+    with pytest.raises(TypeError):  # at the work
+        make(tmp_path / "set", runs=1, counts=most, shape_zyx=(184, 64, 64))
+    with pytest.raises(InputError, match="the particles asked for would fill"):
+        make(tmp_path / "set", runs=4, counts=most, shape_zyx=(184, 64, 64))
+    assert not (tmp_path / "set").exists()
 
 
 def test_two_processes_cannot_simulate_into_one_directory(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from kaggle_cryoet.simulation.nuisances import Nuisances
 from kaggle_cryoet.simulation.reconstruction import check_types, reconstruct_types
 from kaggle_cryoet.simulation.request import check_request, check_shape, check_structures
 from kaggle_cryoet.simulation.run_folder import finished_runs, write_run
-from kaggle_cryoet.simulation.specimen import draw_specimen
+from kaggle_cryoet.simulation.specimen import check_counts, draw_specimen
 from kaggle_cryoet.source import source_commit
 from kaggle_cryoet.tomogram import Tomogram
 from kaggle_cryoet.whole_file import sole_folder
@@ -200,6 +200,9 @@ def simulate(
         denoiser=denoiser,
     )
     check_structures(bead_models or {}, shape_zyx)
+    nuisances = [NUISANCE_RANGES[setting].draw_of_set(seed, number, difficulty=difficulty) for number in range(runs)]
+    for drawn in nuisances:
+        check_counts(counts or {}, drawn, shape_zyx, bead_models or {})
     output = Path(output_directory)
     names = [run_name(seed, number) for number in range(runs)]
     request = {
@@ -220,18 +223,18 @@ def simulate(
             if names[number] in finished:
                 continue
             denoising = draw_denoising(denoiser, seed, number)
-            tomograms, true_picks, nuisances = simulate_tomograms(
+            tomograms, true_picks, _ = simulate_tomograms(
                 names[number],
                 seed=(seed, number),
                 shape_zyx=shape_zyx,
-                nuisances=NUISANCE_RANGES[setting].draw_of_set(seed, number, difficulty=difficulty),
+                nuisances=nuisances[number],
                 counts=counts,
                 picks=None if picks is None else picks[number % len(picks)],
                 bead_models=bead_models,
                 tomogram_types=tomogram_types,
                 denoising=denoising,
             )
-            provenance = {"request": request, **made_by, "number": number, "nuisances": asdict(nuisances)}
+            provenance = {"request": request, **made_by, "number": number, "nuisances": asdict(nuisances[number])}
             provenance["denoising"] = None if denoising is None else asdict(denoising)
             provenance["structures"] = {
                 name: {"source": model.source, "correlation": model.correlation}

@@ -172,14 +172,8 @@ def place(
     InputError
         If more particles were asked for than fit: by their volume, or as a ball finds no place in `attempts` tries.
     """
+    check_packed(counts, radius_voxels, slab)
     _, height, width = slab.shape_zyx
-    share = sum(4.19 * n * r**3 for n, r in zip(counts, radius_voxels, strict=True))
-    share /= slab.thickness_voxels * height * width
-    if share > MOST_PACKED:
-        raise InputError(
-            f"the particles asked for would fill {100 * share:.0f} % of a slab of {height} x {width} voxels, "
-            f"{slab.thickness_voxels:.0f} thick; at most {100 * MOST_PACKED:.0f} % fit"
-        )
     placed: list[list[NDArray[np.float64]]] = [[] for _ in counts]
     for kind in sorted(range(len(counts)), key=lambda k: -radius_voxels[k]):
         radius = radius_voxels[kind]
@@ -202,6 +196,18 @@ def place(
                     f"{height} x {width} voxels, {slab.thickness_voxels:.0f} thick"
                 )
     return [np.array(positions, dtype=np.float64).reshape(-1, 3) for positions in placed]
+
+
+def check_packed(counts: Sequence[int], radius_voxels: Sequence[float], slab: Slab) -> None:
+    """Raise `InputError` if balls, so many of each radius, would fill more of a slab than random ones can."""
+    _, height, width = slab.shape_zyx
+    share = sum(4.19 * n * r**3 for n, r in zip(counts, radius_voxels, strict=True))
+    share /= slab.thickness_voxels * height * width
+    if share > MOST_PACKED:
+        raise InputError(
+            f"the particles asked for would fill {100 * share:.0f} % of a slab of {height} x {width} voxels, "
+            f"{slab.thickness_voxels:.0f} thick; at most {100 * MOST_PACKED:.0f} % fit"
+        )
 
 
 def _beside(neighbour: NDArray[np.float64], radius: float, rng: np.random.Generator) -> NDArray[np.float64]:

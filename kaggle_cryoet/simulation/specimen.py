@@ -27,7 +27,7 @@ from kaggle_cryoet.simulation.lysate import (
 )
 from kaggle_cryoet.simulation.membranes import MEMBRANE_HALF_VOXELS, Vesicle, add_vesicle, draw_vesicle
 from kaggle_cryoet.simulation.nuisances import Nuisances
-from kaggle_cryoet.simulation.placement import Slab
+from kaggle_cryoet.simulation.placement import Slab, check_packed
 from kaggle_cryoet.simulation.population import (
     Population,
     beads_of,
@@ -50,6 +50,19 @@ class Specimen:
     picks: Picks
     """Centres of mass and orientations of the labelled particles."""
     voxel_angstrom: float
+
+
+def check_counts(
+    counts: Mapping[str, int],
+    nuisances: Nuisances,
+    shape_zyx: tuple[int, int, int],
+    bead_models: Mapping[str, BeadModel],
+    voxel_angstrom: float = CZII_VOXEL_ANGSTROM,
+) -> None:
+    """Raise `InputError` if so many labelled particles would not fit into the ice of a specimen, by their volume."""
+    slab = _slab(nuisances, shape_zyx, voxel_angstrom, None)
+    number = [counts.get(particle.name, 0) for particle in PARTICLES]
+    check_packed(number, contact_radii_voxels(bead_models, voxel_angstrom).tolist(), slab)
 
 
 def draw_specimen(
