@@ -190,7 +190,7 @@ def evaluate(submission: Path, truth: Path, json_path: Path | None) -> None:
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="The csv to write.")
 def join(submissions: tuple[Path, ...], output: Path) -> None:
     """Join submissions of different tomograms, as jobs of a cluster leave them, into one."""
-    from kaggle_cryoet.submission import join_submissions
+    from kaggle_cryoet.jobs import join as join_submissions
 
     table = join_submissions(submissions, output)
     click.echo(f"{len(table)} particles in {table['experiment'].nunique()} tomograms: {output}")

@@ -43,7 +43,7 @@ def dry_run(
     """
     from kaggle_cryoet import metric
     from kaggle_cryoet.picking.settings import PickSettings
-    from kaggle_cryoet.picks import read_copick
+    from kaggle_cryoet.picks import NO_LABELS, read_copick
     from kaggle_cryoet.report.page import ReportWriter
     from kaggle_cryoet.runs import find_runs
     from kaggle_cryoet.whole_file import write_json
@@ -53,7 +53,8 @@ def dry_run(
     runs = [run for run in found if run.picks_directory is not None]
     if not runs:
         raise InputError(
-            f"run {found[0].name} has no picks, which a dry run needs; use predict for unlabelled tomograms"
+            f"run {found[0].name} has no picks, which a dry run needs; use predict for unlabelled tomograms "
+            f"({NO_LABELS})"
         )
     if len(runs) < len(found):
         logger.warning("%d of %d runs have no picks and are left out", len(found) - len(runs), len(found))

@@ -52,11 +52,26 @@ class _Note:
     scores: list[float]
 
 
+def missing_runs(output: Path) -> list[str]:
+    """Runs that were to be picked into a csv and are not finished, by the note beside it; none without a note."""
+    try:
+        content = json.loads(state_path(output).read_text(encoding="utf8"))
+        return sorted(set(content["asked"]) - set(content["runs"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def state_path(output: Path) -> Path:
+    """Where the note about a csv is."""
+    return output.with_name(output.name + ".state.json")
+
+
 class GrowingSubmission:
     """A csv to which tomograms are added, valid at any moment.
 
     It grows under its own name if there is none yet, else as `output` + `.partial`, which takes the earlier one's place
-    at the end. `output` + `.state.json` names the finished runs, those without picks as well, with the scores that the
+    at the end, unless it was cut short and that holds more.
+    `output` + `.state.json` names the finished runs, those without picks as well, with the scores that the
     csv has no room for; it is there as long as runs are missing, and stays where one goes on, so that to do so again
     is to do nothing. What an interrupted prediction left is kept until the first tomogram is added, so that to go on
     with wrong settings by mistake loses nothing.
@@ -82,7 +97,7 @@ class GrowingSubmission:
         if not output.name or output.is_dir():
             raise InputError(f"{output}: is a folder; expected the name of a csv to write")
         self.output = output
-        self.state_path = output.with_name(output.name + ".state.json")
+        self.state_path = state_path(output)
         self.runs = dict(runs)
         self.key = key
         self.go_on = go_on
@@ -97,7 +112,7 @@ class GrowingSubmission:
         if others:
             raise InputError(
                 f"{output}: holds {len(others)} finished tomograms that are not asked for now, as {min(others)}, and "
-                "which would be lost; expected another csv for these"
+                "which would be lost; expected another csv, or the same one without --continue"
             )
         self._take_over(partial if partial.exists() else output, interrupted)
         is_interrupted_one = bool(self.picks) and self.picks.keys() == interrupted.keys() and not partial.exists()
@@ -143,7 +158,7 @@ class GrowingSubmission:
         """
         if self._replaces and not self.picks:
             logger.warning("no tomogram could be picked; %s is left as it was", self.output)
-        elif self._replaces and cut_short and len(self.picks) < self._experiments_before():
+        elif self._replaces and cut_short and self.table["experiment"].nunique() < self._experiments_before():
             logger.warning("%s holds more tomograms and is left as it was; the picks are in %s", self.output, self.path)
             return self.path
         elif self._replaces:
@@ -176,6 +191,7 @@ class GrowingSubmission:
         content = {
             "format": FORMAT,
             "key": self.key,
+            "asked": sorted(self.runs),
             "runs": {
                 run: {
                     "tomogram": self.runs[run],

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Prediction",
     "evaluate",
+    "join",
     "predict",
     "run_prediction",
 ]
@@ -71,7 +72,8 @@ def run_prediction(
     """Find the particles in tomograms and write `submission.csv`.
 
     A csv of what is done so far is written after each tomogram: to `output` if there is none yet, else beside it as
-    `output` + `.partial`, which replaces the earlier one at the end. As long as tomograms are missing, a note,
+    `output` + `.partial`, which replaces the earlier one at the end, unless it was cut short and has less in it.
+    As long as tomograms are missing, a note,
     `output` + `.state.json`, says which are finished. No two predictions write to one csv at a time.
 
     Parameters
@@ -233,6 +235,34 @@ def evaluate(submission: str | Path, truth: str | Path) -> Score:
 
     reference = metric.read_truth(truth)
     return metric.evaluate(read_submission(submission, experiments=reference), reference)
+
+
+def join(submissions: Sequence[str | Path], output: str | Path) -> pandas.DataFrame:
+    """Write one csv of the rows of several, which are of different experiments, and return it as a table.
+
+    Of those that are not finished it is told which tomograms are missing.
+
+    Raises
+    ------
+    InputError
+        If a csv cannot be read, an experiment is in two of them, or the new one cannot be written.
+    """
+    from kaggle_cryoet.growing import missing_runs
+    from kaggle_cryoet.submission import read_submission, write_submission
+    from kaggle_cryoet.whole_file import sole_writer
+
+    joined: dict[str, Picks] = {}
+    for path in map(Path, submissions):
+        picks = read_submission(path)
+        twice = sorted(joined.keys() & picks.keys())
+        if twice:
+            raise InputError(f"{path}: {twice[0]} is in another one as well; expected each experiment in one csv")
+        missing = missing_runs(path)
+        if missing:
+            logger.warning("%s: is not finished; missing are %d, as %s", path, len(missing), missing[0])
+        joined |= picks
+    with sole_writer(Path(output)):
+        return write_submission(output, dict(sorted(joined.items())))
 
 
 def write_report(

@@ -20,6 +20,8 @@ CURATOR = "curation"
 """Who signs the competition's picks."""
 USER_ID = "kaggle-cryoet"
 """Who signs copick files of what this program found."""
+NO_LABELS = f"files named {USER_ID}_..., of what was found by it, do not count"
+"""Said where labels are missing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.mrc import MRC_SUFFIXES
-from kaggle_cryoet.picks import holds_labels
+from kaggle_cryoet.picks import NO_LABELS, holds_labels
 from kaggle_cryoet.tomogram import RunLocation, printable, run_name, run_of
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,9 @@ def find_runs(
 
 
 def find_picks(directory: str | Path) -> dict[str, Path]:
-    """Folder of picks of each run, by name of run, sorted; of what this program found itself only if there is no more.
+    """Folder of picks of each run, by name of run, sorted.
+
+    What this program found itself counts only where there is nothing else, no tomograms either.
 
     Parameters
     ----------
@@ -102,7 +104,9 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
     if not found and beside and not runs:  # predictions that are to be taken for the truth
         return {printable(folder.parent.name): folder for folder in beside}
     if not found:
-        raise InputError(f"{directory}: holds no picks; expected ExperimentRuns/<run>/Picks/<particle>.json below it")
+        raise InputError(
+            f"{directory}: holds no picks; expected ExperimentRuns/<run>/Picks/<particle>.json below it ({NO_LABELS})"
+        )
     if len(found) < len(runs):
         logger.warning("%s: %d of %d runs have no picks and are left out", directory, len(runs) - len(found), len(runs))
     return found
@@ -118,13 +122,13 @@ def tomogram_type_of(path: Path) -> str:
 
 
 def reconstructions_beside(path: Path) -> dict[str, Path]:
-    """Tomograms of the same run and voxels as one, itself among them, by their type; of two of a type the `.zarr`.
+    """Tomograms of the same run and voxels as one, by their type: of its own type itself, of others as of `find_runs`.
 
     Of one that is in no `VoxelSpacing` folder, itself alone.
     """
     spacing = next((folder for folder in path.parents if folder.name.startswith("VoxelSpacing")), None)
-    found = [path] if spacing is None else _in_spacing(spacing)
-    return {tomogram_type_of(one): one for one in sorted(found, key=lambda one: (one.suffix.lower() == ".zarr", one))}
+    found = [] if spacing is None else sorted(_in_spacing(spacing), key=_order_within_type, reverse=True)
+    return {tomogram_type_of(one): one for one in (*found, path)}
 
 
 def _locate(directory: Path, tomogram_type: str) -> list[RunLocation]:
@@ -198,11 +202,16 @@ def _location_of_run(run: Path, spacings: list[Path], tomogram_type: str) -> Run
     def preference(path: Path) -> tuple[int, int, bool, str]:
         kind = tomogram_type_of(path)
         rank = order.index(kind) if kind in order else len(order)
-        return rank, rank_of[path], path.suffix.lower() != ".zarr", str(path)
+        return rank, rank_of[path], *_order_within_type(path)
 
     wanted = spacings[0] / f"{tomogram_type}.zarr"
     path = min(rank_of, key=preference, default=wanted)
     return RunLocation(name=printable(run.name), tomogram_path=path, picks_directory=_picks_directory(run))
+
+
+def _order_within_type(path: Path) -> tuple[bool, str]:
+    """The `.zarr` first, then by the alphabet."""
+    return path.suffix.lower() != ".zarr", str(path)
 
 
 def _in_spacing(spacing: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import csv
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,24 +101,6 @@ def read_submission(path: str | Path, *, experiments: Collection[str] | None = N
         )
         for run, label in labels.items()
     }
-
-
-def join_submissions(paths: Sequence[str | Path], output: str | Path) -> "pandas.DataFrame":
-    """Write one csv of the rows of several, which are of different experiments, and return it as a table.
-
-    Raises
-    ------
-    InputError
-        If a csv cannot be read, an experiment is in two of them, or the new one cannot be written.
-    """
-    joined: dict[str, Picks] = {}
-    for path in paths:
-        picks = read_submission(path)
-        twice = sorted(joined.keys() & picks.keys())
-        if twice:
-            raise InputError(f"{path}: {twice[0]} is in another one as well; expected each experiment in one csv")
-        joined |= picks
-    return write_submission(output, dict(sorted(joined.items())))
 
 
 def _parse(row: Mapping[str, str], line: int, ids: set[int]) -> tuple[int, tuple[float, ...]]:

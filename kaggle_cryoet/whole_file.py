@@ -104,7 +104,7 @@ def sole_folder(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made: {error.strerror or error}") from error
-    with sole_writer(folder.absolute()):
+    with sole_writer(folder.resolve()):
         try:
             yield
         except BaseException:

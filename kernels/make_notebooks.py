@@ -11,7 +11,7 @@ from typing import Any
 
 from kaggle_cryoet.kaggle.bundle import NO_OWNER
 
-KERNELS = ("predict", "finetune")
+KERNELS = ("finetune", "predict")
 METADATA = "kernel-metadata.json"
 TEXT = "[markdown]"
 
@@ -63,7 +63,7 @@ def write_notebooks() -> None:
 
 
 def write_kernels(output: Path, owner: str, *, finetuned: bool) -> None:
-    """Write the kernels with an owner's name in their metadata; what they are to take from other kernels stays.
+    """Write the kernels with an owner's name in their metadata; what they were to take from other kernels stays.
 
     If `finetuned`, the one that predicts takes the network of the one that fine-tunes.
     """
@@ -72,9 +72,10 @@ def write_kernels(output: Path, owner: str, *, finetuned: bool) -> None:
         before = json.loads((folder / METADATA).read_text(encoding="utf8")) if (folder / METADATA).is_file() else {}
         shutil.copytree(Path(__file__).parent / name, folder, dirs_exist_ok=True)
         metadata = json.loads((folder / METADATA).read_text(encoding="utf8").replace(NO_OWNER, owner))
-        metadata["kernel_sources"] = before.get("kernel_sources") or metadata["kernel_sources"]
+        sources = set(before["kernel_sources"]) if before.get("id") == metadata["id"] else set()
         if finetuned and name == "predict":
-            metadata["kernel_sources"] = [f"{owner}/kaggle-cryoet-finetune"]
+            sources.add(json.loads((output / "finetune" / METADATA).read_text(encoding="utf8"))["id"])
+        metadata["kernel_sources"] = sorted(sources)
         (folder / METADATA).write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf8")
 
 

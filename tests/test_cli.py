@@ -13,6 +13,7 @@ import pytest
 
 from kaggle_cryoet.cli import main
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.growing import GrowingSubmission
 from kaggle_cryoet.jobs import run_prediction
 from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.models.store import load_unet, save_unet
@@ -477,6 +478,29 @@ def test_fine_tuning_starts_with_the_weights_of_the_package_unless_it_is_said_ot
     status, out, _ = run("train", "finetune", tmp_path, "--output", tmp_path / "out", "--time-limit", "60", *options)
     assert (status, asked) == (2, [start])
     assert out == f"starts with {'fresh weights' if start is None else f'the weights in {start}'}\n"
+
+
+def test_submissions_of_different_tomograms_are_joined_into_one(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Picks(position_zyx_angstrom=np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), label=np.array([3, 0]))
+    other = Picks(position_zyx_angstrom=np.array([[7.0, 8.0, 9.0]]), label=np.array([5]))
+    growing = GrowingSubmission(tmp_path / "b.csv", runs={"TS_2": "", "TS_3": ""}, key="", go_on=False)
+    growing.add("TS_2", one, 1.0)
+    write_submission(tmp_path / "a.csv", {"TS_1": other})
+    status, out, _ = run("join", tmp_path / "b.csv", tmp_path / "a.csv", "--output", tmp_path / "all.csv")
+    assert (status, out) == (0, f"3 particles in 2 tomograms: {tmp_path / 'all.csv'}\n")
+    assert (tmp_path / "all.csv").read_text() == (
+        "id,experiment,particle_type,x,y,z\n"
+        "0,TS_1,virus-like-particle,9.000,8.000,7.000\n"
+        "1,TS_2,ribosome,3.000,2.000,1.000\n"
+        "2,TS_2,apo-ferritin,6.000,5.000,4.000\n"
+    )
+    assert "b.csv: is not finished; missing are 1, as TS_3" in caplog.text
+    status, _, err = run("join", tmp_path / "all.csv", tmp_path / "a.csv", "--output", tmp_path / "more.csv")
+    assert status == 2
+    assert_one_clear_line(err, "a.csv: TS_1 is in another one as well")
+    assert not (tmp_path / "more.csv").exists()
 
 
 def test_the_branch_of_the_settings_is_taken_unless_another_is_given(

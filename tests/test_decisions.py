@@ -1,5 +1,7 @@
 """What decides about candidates of types that nobody may have looked for stays what it was."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,14 @@ KNOWN = Decisions(
     calibration=Calibration(slope=(1.1, 1.2, 1.3, 1.4, 1.5, 1.6), offset=(-1.1, -1.2, -1.3, -1.4, -1.5, -1.6)),
 )
 RIBOSOME = label_of("ribosome")
+
+
+@dataclass(frozen=True)
+class YoloLike:
+    """A model as `train yolo` leaves it."""
+
+    thresholds: tuple[float, ...]
+    calibration: Calibration | None
 
 
 @pytest.fixture
@@ -40,6 +50,15 @@ def test_types_without_a_particle_keep_what_is_known_and_others_get_what_is_fitt
             assert pairs[name] == fit_calibration(found, truth).to_json_dict()[name] != known[name]
         else:
             assert (fitted.thresholds[label], pairs[name]) == (KNOWN.thresholds[label], known[name])
+
+
+def test_of_what_was_never_calibrated_scores_are_taken_for_probabilities(found: dict[str, Picks]) -> None:
+    known = YoloLike(thresholds=KNOWN.thresholds, calibration=None)
+    fitted = fit_decisions(found, hits(found["a"], (RIBOSOME,)), known=known)
+    pairs = fitted.calibration.to_json_dict()
+    assert [name for name, pair in pairs.items() if pair == [1.0, 0.0]] == [
+        name for name in PARTICLE_NAMES if name != "ribosome"
+    ]
 
 
 def test_where_nothing_is_known_or_all_types_are_there_everything_is_fitted(found: dict[str, Picks]) -> None:

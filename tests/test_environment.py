@@ -219,13 +219,29 @@ def test_what_a_prediction_that_dies_twice_has_picked_counts(
     assert lines[-1].endswith("what is in submission.csv counts")
 
 
+def test_what_was_picked_counts_also_where_going_on_is_refused(
+    kaggle: KaggleEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = predict_with(kaggle, monkeypatch, f"[ $n = 2 ] && exit 2\n{ROWS}kill -9 $$\n")
+    assert lines[-1].endswith("ended with status 2; its last lines say why; what is in submission.csv counts")
+
+
+@pytest.mark.parametrize("status", [1, 2, 3])
+def test_what_another_call_has_picked_does_not_count(
+    kaggle: KaggleEnvironment, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    (kaggle.working / "submission.csv").write_text("id\n0\n")
+    with pytest.raises(InputError, match=f"ended with status {status}"):
+        predict_with(kaggle, monkeypatch, f"exit {status}\n")
+
+
 @pytest.mark.parametrize(
     ("body", "status", "begun"),
     [
         (f"{HEADER}kill -9 $$\n", -9, 2),
         ("exit 1\n", 1, 2),
         (f"{HEADER}exit 3\n", 3, 1),  # every tomogram failed
-        (f"{ROWS}exit 2\n", 2, 1),  # what was asked for cannot be done, whatever is there
+        ("exit 2\n", 2, 1),  # what was asked for cannot be done
     ],
 )
 def test_a_prediction_of_nothing_is_an_error(
@@ -248,7 +264,7 @@ def test_a_prediction_that_does_not_end_after_its_time_limit_is_ended(
 ) -> None:
     monkeypatch.setattr(environment, "GRACE_SECONDS", 0.5)
     began = time.monotonic()
-    lines = predict_with(kaggle, monkeypatch, f"{ROWS}exec sleep 60\n", limit=0.5)
+    lines = predict_with(kaggle, monkeypatch, f"{ROWS}sleep 120 &\nexec sleep 60\n", limit=0.5)  # one holds the pipe
     assert time.monotonic() - began < 30
     assert times_begun(kaggle) == 1
     assert lines[-1].endswith("what is in submission.csv counts")

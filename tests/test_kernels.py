@@ -78,6 +78,8 @@ def test_kernels_under_a_name_take_the_fine_tuned_network_once_they_are_told_to(
     assert sources() == [["ada/kaggle-cryoet-finetune"], []]
     make_notebooks.write_kernels(tmp_path, "ada", finetuned=False)
     assert sources() == [["ada/kaggle-cryoet-finetune"], []]
+    make_notebooks.write_kernels(tmp_path, "bob", finetuned=False)
+    assert json.loads((tmp_path / "predict" / "kernel-metadata.json").read_text())["kernel_sources"] == []
     for name in NAMES:
         assert {path.name for path in (tmp_path / name).iterdir()} == {path.name for path in (KERNELS / name).iterdir()}
 

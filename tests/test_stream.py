@@ -225,6 +225,6 @@ def test_specimens_of_the_same_stream_stay_and_those_of_another_go(
         shutil.rmtree(folder)
     Stream(SETTINGS, folder, 5).settle()
     there.mkdir()
-    monkeypatch.setattr(streaming, "source_commit", lambda: "other code")
+    monkeypatch.setattr(streaming, "simulator_digest", lambda: "other code")
     Stream(SETTINGS, folder, 5).settle()
     assert not there.exists()

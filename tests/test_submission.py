@@ -5,14 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaggle_cryoet.cli import cli
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.submission import COLUMNS, join_submissions, read_submission, write_submission
+from kaggle_cryoet.submission import COLUMNS, read_submission, write_submission
 
 HEADER = "id,experiment,particle_type,x,y,z\n"
 
@@ -174,21 +172,3 @@ def test_rows_of_other_experiments_are_dropped_before_they_are_looked_at(
     path = save(tmp_path / "a.csv", HEADER + "0,TS_1,ribosome,1,2,3\n1,TS_2,proteasome,1,2,nan\n")
     assert list(read_submission(path, experiments=["TS_1"])) == ["TS_1"]
     assert "1 rows of experiments that are not scored are dropped" in caplog.text
-
-
-def test_submissions_of_different_tomograms_are_joined_into_one(tmp_path: Path) -> None:
-    parts = {"TS_2": at([3, 0], (1, 2, 3), (4, 5, 6)), "TS_1": at([5], (7, 8, 9))}
-    for run, picks in parts.items():
-        write_submission(tmp_path / f"{run}.csv", {run: picks})
-    output = tmp_path / "all.csv"
-    main = ["join", str(tmp_path / "TS_2.csv"), str(tmp_path / "TS_1.csv"), "--output", str(output)]
-    assert CliRunner().invoke(cli, main).output == f"3 particles in 2 tomograms: {output}\n"
-    assert output.read_text() == HEADER + (
-        "0,TS_1,virus-like-particle,9.000,8.000,7.000\n"
-        "1,TS_2,ribosome,3.000,2.000,1.000\n"
-        "2,TS_2,apo-ferritin,6.000,5.000,4.000\n"
-    )
-    write_submission(tmp_path / "again.csv", {"TS_1": parts["TS_1"]})
-    with pytest.raises(InputError, match=r"again\.csv: TS_1 is in another one as well"):
-        join_submissions([output, tmp_path / "again.csv"], tmp_path / "more.csv")
-    assert not (tmp_path / "more.csv").exists()

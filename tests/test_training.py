@@ -14,7 +14,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.models.store import load_unet
+from kaggle_cryoet.models.store import load_unet, save_unet
 from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.picking.adapt import AdaptSettings
@@ -713,7 +713,7 @@ def test_a_finished_model_in_the_output_is_not_written_over(data, tmp_path):
     model = train(data, tmp_path / "first", **one)
     shutil.copytree(model, tmp_path / "second" / "unet3d")
     before = {path: path.read_bytes() for path in (tmp_path / "second").rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match="second holds a model already, unet3d; choose another folder"):
+    with pytest.raises(InputError, match="second holds a model, unet3d, and no checkpoint to resume from"):
         train(data, tmp_path / "second", start_from=tmp_path / "second" / "unet3d", **one)
     assert {path: path.read_bytes() for path in (tmp_path / "second").rglob("*") if path.is_file()} == before
 
@@ -740,6 +740,9 @@ def test_what_is_looked_at_and_what_it_began_with_belong_to_a_training(data, tmp
     train(other, tmp_path / "out", resume=True, **one | given)
     with pytest.raises(InputError, match="but validation_runs changed"):
         train(other, tmp_path / "out", resume=True, **one | given | {"validation_directories": [data]})
+    refitted = load_unet(models[0])
+    save_unet(models[0], replace(refitted, provenance={**refitted.provenance, "thresholds_fitted_on": {"runs": ["x"]}}))
+    train(other, tmp_path / "out", resume=True, **one | given)
     with pytest.raises(InputError, match="and it began with other weights"):
         train(other, tmp_path / "out", resume=True, **one | given | {"start_from": models[1]})
 

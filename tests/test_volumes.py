@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -154,11 +155,12 @@ def test_further_reconstructions_are_found_in_every_layout(tmp_path: Path) -> No
     (folder / "wbp.mrc").touch()
     portal = write_run(tmp_path / "portal", "TS_1", ("denoised", "wbp"))
     spacing = portal / "static" / "ExperimentRuns" / "TS_1" / "VoxelSpacing10.000"
-    for number, (name, processing) in enumerate((("denoised", "denoised"), ("wbp", "raw"))):
+    for number, (name, processing) in enumerate(2 * (("denoised", "denoised"), ("wbp", "raw"))):
         place = spacing / "Tomograms" / str(100 + number)
-        place.mkdir(parents=True)
-        (spacing / f"{name}.zarr").rename(place / "TS_1.zarr")
+        shutil.copytree(spacing / f"{name}.zarr", place / "TS_1.zarr")
         (place / "tomogram_metadata.json").write_text(json.dumps({"processing": processing}))
+    for name in ("denoised", "wbp"):
+        shutil.rmtree(spacing / f"{name}.zarr")
     for root, expected in (
         (tmp_path / "ome", ("denoised.ome.zarr", "wbp.ome.zarr")),
         (beside, ("denoised.zarr", "wbp.mrc")),

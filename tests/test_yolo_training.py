@@ -310,6 +310,9 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
         content = json.loads(description.read_text())
         content["provenance"]["minutes"] = 100.0
         description.write_text(json.dumps(content))
+        for name in ("yolo11", "last/yolo11"):  # which were being replaced when it was killed
+            model = tmp_path / "run" / name
+            model.rename(model.with_name(".yolo11.abcdefgh.previous"))
         folder = train_yolo([slices], tmp_path / "run", recipe=TINY, resume=True, device="cpu", progress=False)
     rows = read_results(tmp_path / "run" / "training" / "results.csv")
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -447,6 +450,6 @@ def test_the_command_trains_with_sockets_forbidden_and_without_a_home(slices: Pa
 def test_a_finished_model_in_the_output_is_not_written_over(slices: Path, tmp_path: Path, model: str) -> None:
     (tmp_path / model).mkdir(parents=True)
     (tmp_path / model / "model.json").write_text("mine")
-    with pytest.raises(InputError, match=f"holds a model already, {model}; choose another folder"):
+    with pytest.raises(InputError, match=f"holds a model, {model}, and no checkpoint to resume from"):
         train_yolo([slices], tmp_path, recipe=TINY, device="cpu", progress=False)
     assert (tmp_path / model / "model.json").read_text() == "mine"

@@ -5,12 +5,13 @@ Imports nothing heavy, so that it can be the first thing that a notebook does.
 
 import json
 import logging
+import math
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ SETTINGS = {
 EXIT_BAD_USE, EXIT_SOME_FAILED = 2, 3
 GRACE_SECONDS = 900.0
 """So long after its time limit a prediction that has not ended is ended."""
+POLL_SECONDS = 1.0
 FLIPS = "4"
 GPU_FILES = "nvidia[0-9]*"
 
@@ -179,25 +181,25 @@ class KaggleEnvironment:
         Raises
         ------
         InputError
-            As `run`, if nothing was picked.
+            As `run`, if this call has picked nothing.
         """
-        began = time.monotonic()
+        began, before = time.monotonic(), _stamp(output)
         for again in (False, True):
             left = time_limit_seconds - (time.monotonic() - began)
             wanted = ("predict", *arguments, "--output", output, "--continue", "--time-limit", max(left, 1.0))
             status = yield from self._attempt(wanted, most_seconds=max(left, 0.0) + GRACE_SECONDS)
+            if status == 0:
+                return
             is_over = time.monotonic() - began >= time_limit_seconds
-            if is_over or status in (0, EXIT_SOME_FAILED, EXIT_BAD_USE):
+            if again or is_over or status in (EXIT_SOME_FAILED, EXIT_BAD_USE):
                 break
-            if not again:
-                yield f"{_ended(wanted, status)}; it is run once more, to go on with what is missing"
-        if status == 0 or (status != EXIT_BAD_USE and _has_rows(output)):
-            if status not in (0, EXIT_SOME_FAILED):
-                yield f"{_ended(wanted, status)}; what is in {output.name} counts"
-            return
-        raise _ended(wanted, status)
+            yield f"{_ended(wanted, status)}; it is run once more, to go on with what is missing"
+        if _stamp(output) == before or not _has_rows(output):
+            raise _ended(wanted, status)
+        if status != EXIT_SOME_FAILED:
+            yield f"{_ended(wanted, status)}; what is in {output.name} counts"
 
-    def _attempt(self, arguments: Sequence[object], *, most_seconds: float | None = None) -> Generator[str, None, int]:
+    def _attempt(self, arguments: Sequence[object], *, most_seconds: float = math.inf) -> Generator[str, None, int]:
         """Yield the lines of a command, which is ended if it takes longer than it may; return its status."""
         note = self.gpu_note()
         if note:
@@ -208,6 +210,7 @@ class KaggleEnvironment:
                 Path(variables[name]).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.working}: cannot be written to ({error.strerror})") from error
+        began = time.monotonic()
         with subprocess.Popen(
             [sys.executable, "-m", "kaggle_cryoet", *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -215,20 +218,25 @@ class KaggleEnvironment:
             env=os.environ | variables,
             cwd=self.working,
         ) as process:
-            watch = threading.Timer(threading.TIMEOUT_MAX if most_seconds is None else most_seconds, process.kill)
-            watch.daemon = True
-            watch.start()
+            assert process.stdout is not None
             rest = b""
-            while process.stdout is not None and (said := os.read(process.stdout.fileno(), 2**16)):
+            while True:
+                if time.monotonic() - began > most_seconds:
+                    process.kill()
+                if not select.select([process.stdout], [], [], POLL_SECONDS)[0]:
+                    if process.poll() is None:
+                        continue
+                    break  # a process of its own that outlives it says nothing more, and may hold the pipe for ever
+                said = os.read(process.stdout.fileno(), 2**16)
+                if not said:
+                    break
                 # a progress bar begins its lines with a carriage return and does not end them; a read may end anywhere
                 *lines, rest = re.split(rb"[\r\n]+", rest + said)
                 yield from (line.decode(errors="replace") for line in lines if line)
             if rest:
                 yield rest.decode(errors="replace")
-            status = process.wait()
-            watch.cancel()
         shutil.rmtree(self.working / ".cache", ignore_errors=True)
-        return status
+        return process.returncode
 
     def _models(self, directory: Path, depth: int) -> Iterator[Path]:
         """Model folders below a folder; not searched: the competition's data, stores, and what is hidden."""
@@ -248,6 +256,14 @@ def _ended(arguments: Sequence[object], status: int) -> InputError:
     """What to say of a command that ended with a status."""
     said = " ".join(map(str, ("kaggle_cryoet", *arguments)))
     return InputError(f"{said} ended with status {status}; its last lines say why")
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    """What tells a file from the one it was before; None if there is none."""
+    try:
+        return file.stat().st_mtime_ns, file.stat().st_ino
+    except OSError:
+        return None
 
 
 def _has_rows(submission: Path) -> bool:

@@ -9,7 +9,7 @@ from kaggle_cryoet.models.calibration import Calibration
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
 from kaggle_cryoet.picking.choose import Decides
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.training.calibration import fit_calibration
+from kaggle_cryoet.training.calibration import PRIOR, fit_calibration
 from kaggle_cryoet.training.thresholds import fit_thresholds
 
 
@@ -27,7 +27,7 @@ def fit_decisions(
     """Thresholds and calibration fitted to labelled tomograms.
 
     Of a type of which there is no particle in any of them nothing can be learned: nobody may have looked for it. It
-    keeps what is known of it, if something is.
+    keeps what is known of it; of what was never calibrated, scores are taken for probabilities.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def fit_decisions(
     truth
         True particles of each run.
     known
-        What decided before.
+        What decided before; None if that means nothing, and all is to be fitted.
     least_score
         Score down to which candidates were looked for.
     """
@@ -46,14 +46,14 @@ def fit_decisions(
         return Decisions(thresholds=thresholds, calibration=calibration)
     absent = set(absent_types(truth.values()))
     thresholds = tuple(
-        before if name in absent else fitted
-        for name, fitted, before in zip(PARTICLE_NAMES, thresholds, known.thresholds, strict=True)
+        kept if name in absent else fitted
+        for name, fitted, kept in zip(PARTICLE_NAMES, thresholds, known.thresholds, strict=True)
     )
-    if known.calibration is not None:
-        pairs = calibration.to_json_dict()
-        pairs |= {name: pair for name, pair in known.calibration.to_json_dict().items() if name in absent}
-        calibration = Calibration.from_json_dict(pairs)
-    return Decisions(thresholds=thresholds, calibration=calibration)
+    slope, offset = PRIOR.tolist()
+    before = known.calibration or Calibration(slope=(slope,) * len(PARTICLES), offset=(offset,) * len(PARTICLES))
+    pairs = calibration.to_json_dict()
+    pairs |= {name: pair for name, pair in before.to_json_dict().items() if name in absent}
+    return Decisions(thresholds=thresholds, calibration=Calibration.from_json_dict(pairs))
 
 
 def absent_types(truth: Iterable[Picks]) -> list[str]:

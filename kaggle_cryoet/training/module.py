@@ -184,7 +184,7 @@ class UNetModule(lightning.LightningModule):
             candidates |= others_candidates
             overlap += others_overlap
         truth = {volume.name: volume.picks for volume in self.validation_volumes}
-        fitted = fit_decisions(candidates, truth, known=self, least_score=LEAST_CANDIDATE_SCORE)
+        fitted = fit_decisions(candidates, truth, known=None, least_score=LEAST_CANDIDATE_SCORE)
         self.thresholds, self.calibration = fitted.thresholds, fitted.calibration
         self.validation_score = evaluate(above_thresholds(candidates, self.thresholds), truth)
         self.log("score", self.validation_score.score, prog_bar=True, batch_size=1, sync_dist=True)

@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -106,7 +107,7 @@ def train_side_by_side(
                     finished.append(training)
                     bar.update()
         except BaseException:
-            for pool in pools:  # whose trainings would be waited for; they have checkpoints
+            for pool in pools:  # whose trainings would be waited for; they go on from their last checkpoints
                 for process in list((pool._processes or {}).values()):
                     process.terminate()
             raise
@@ -138,13 +139,16 @@ def _train(training: Training, device: str) -> float:
     began = time.monotonic()
     if _is_done(training):
         return 0.0
+    has_checkpoint = (training.output / "checkpoints" / "last.ckpt").is_file()
+    if not has_checkpoint:  # it may have ended between its first model and its first checkpoint
+        shutil.rmtree(training.output, ignore_errors=True)
     train_unet(
         training.data,
         training.output,
         hold_out=False,
         preset=training.preset,
         start_from=training.start_from,
-        resume=(training.output / "checkpoints" / "last.ckpt").is_file(),
+        resume=has_checkpoint,
         length=training.length,
         crops=training.crops,
         data=DataSettings(adapt=training.adapt),

@@ -25,16 +25,14 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from kaggle_cryoet import __version__
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.picks import read_copick
 from kaggle_cryoet.simulation.network_denoising import check_denoiser
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
-from kaggle_cryoet.source import source_commit
 from kaggle_cryoet.training.crops import CropDataset
 from kaggle_cryoet.training.loaders import cores
-from kaggle_cryoet.training.simulating import PICKS, simulate_specimen, stay_back
+from kaggle_cryoet.training.simulating import PICKS, simulate_specimen, simulator_digest, stay_back
 from kaggle_cryoet.training.volumes import (
     GOLDEN_RATIO,
     LabelledVolume,
@@ -122,7 +120,7 @@ class Stream:
         return self.__dict__ | {"_loaded": {}, "_begun": set(), "_pool": None}
 
     def settle(self) -> None:
-        """Keep what is in the folder of the very same stream, by the same source code; remove what is there of others.
+        """Keep what is in the folder of the very same stream, of the same simulator; remove what is there of others.
 
         Raises
         ------
@@ -131,7 +129,7 @@ class Stream:
         """
         settings = {name: value for name, value in asdict(self.settings).items() if name != "processes"}
         how = [self.seed, settings, self.spectrum, self.least_equalised, list(self.weight_of_type)]
-        request = json.dumps([*how, __version__, source_commit()])
+        request = json.dumps([*how, simulator_digest()])
         path = self.folder / REQUEST_FILE
         if path.is_file() and path.read_text(encoding="utf8") == request:
             return

@@ -36,7 +36,10 @@ def check_unused(output: Path, checkpoint: Path, models: Iterable[Path]) -> None
         raise InputError(f"{output} holds a training already; resume it or choose another folder")
     for model in models:
         if model.exists():
-            raise InputError(f"{output} holds a model already, {model.relative_to(output)}; choose another folder")
+            name = model.relative_to(output)
+            raise InputError(
+                f"{output} holds a model, {name}, and no checkpoint to resume from; remove it or choose another folder"
+            )
 
 
 def picks_digest(picks: Iterable[Picks]) -> str:

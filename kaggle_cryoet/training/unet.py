@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.models.folder import mend_folder
+from kaggle_cryoet.models.folder import mend_folder, weights_digest
 from kaggle_cryoet.models.store import load_unet
 from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.candidates import LocaliseSettings
@@ -188,6 +188,7 @@ def train_unet(
         )
         dataset: Dataset[tuple[Tensor, Tensor]] = crops_of(training)
         callbacks: list[Callback] = []
+        stream = None
         if data.stream is not None:
             stream = Stream(
                 data.stream,
@@ -198,7 +199,6 @@ def train_unet(
                 tomogram_types=data.tomogram_types,
             )
             dataset = StreamedCrops(training, stream, crops_of, length.crops_per_epoch)
-            stream.settle()
             callbacks.append(LeadStream(stream, epochs_done))
         provenance = {
             "version": kaggle_cryoet.__version__,
@@ -206,6 +206,7 @@ def train_unet(
             "seed": seed,
             "preset": preset,
             "started_from": None if start is None else dict(start.provenance),
+            "started_with": None if start_from is None else weights_digest(Path(start_from)),
             "training_runs": [volume.name for volume in training],
             "training_picks": picks_digest(volume.picks for volume in training),
             "training_weights": [volume.weight for volume in training],
@@ -218,13 +219,15 @@ def train_unet(
         epochs_saved = 0
         if resume and known is not None:
             check_begun(known.provenance, provenance)
-            provenance["started_from"] = known.provenance.get("started_from")
+            provenance |= {name: known.provenance.get(name) for name in ("started_from", "started_with")}
             epochs_saved = int(known.provenance.get("epochs", 0))
         if epochs_done and epochs_done * length.crops_per_epoch >= steps * length.batch_size:
             logger.warning("%s: all %d epochs are done; there is nothing to resume", output, epochs_done)
             if known is not None and epochs_saved < epochs_done:  # killed between its last checkpoint and its model
                 save_of_checkpoint(output / UNET_FOLDER, known, content, epochs_done)
             return output / UNET_FOLDER
+        if stream is not None:
+            stream.settle()
         averaging = RunningAverage(length.ema_decay)
         callbacks += [
             LeaveAtOnce(),

@@ -20,7 +20,7 @@ def check_begun(known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise an `InputError` if a training, by the provenance of its model, began otherwise than is asked for now."""
     begun, now = began_with(known), began_with(asked)
     check_unchanged(begun, {name: now[name] for name in begun}, what="a training")
-    if asked["started_from"] not in (None, known.get("started_from")):
+    if "started_with" in known and asked["started_with"] not in (None, known["started_with"]):
         raise InputError("a training is gone on with from its own checkpoint, and it began with other weights")
 
 

@@ -13,7 +13,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picking.adapt import AdaptSettings, read_adapted
 from kaggle_cryoet.picking.equalise import SHARE, equalise, mean_spectrum
 from kaggle_cryoet.picking.normalise import normalise
-from kaggle_cryoet.picks import Picks, check_inside, read_copick
+from kaggle_cryoet.picks import NO_LABELS, Picks, check_inside, read_copick
 from kaggle_cryoet.runs import find_runs, reconstructions_beside
 from kaggle_cryoet.tomogram import RunLocation
 
@@ -123,7 +123,7 @@ def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str
                     sources.append(Source(run=version, weight=weight * share))
     unlabelled = [source.run.name for source in sources if source.run.picks_directory is None]
     if unlabelled:
-        raise InputError(f"runs without picks cannot be trained on: {', '.join(unlabelled[:5])}")
+        raise InputError(f"runs without picks cannot be trained on: {', '.join(unlabelled[:5])} ({NO_LABELS})")
     for name, _ in types[1:]:
         if name not in kinds:
             raise InputError(f"no run has a tomogram of the type {name!r}; there are {', '.join(sorted(kinds))}")
@@ -206,7 +206,7 @@ def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
 
 
 def every_eighth(items: Sequence[Item]) -> Sequence[Item]:
-    """Every eighth item, so that of each of several folders in a row some are taken; the last of less than eight."""
+    """Every eighth item, so that some are of each part of eight and more in a row; of less than eight the last."""
     return items[7::8] or items[-1:]
 
 

@@ -107,7 +107,8 @@ def train_yolo(
         check_unused(output, checkpoint, [output / YOLO_FOLDER, last])
     where = choose_devices(device)[0]
     with sole_folder(output):
-        mend_folder(last)
+        for model in (output / YOLO_FOLDER, last):
+            mend_folder(model)
         start = resumed_start(last) if resume else starting_weights(start_from, size)
         folder = _slice_folder(
             data_directories, validation_directories, output, recipe, slices, adapt, resume=resume, progress=progress
