@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kaggle_cryoet.geometry import index_to_angstrom
@@ -50,11 +51,13 @@ def detect_slices(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], list[float]]:
     """Boxes in the first `only` slices: `(n, 3)` zyx in voxels, classes, confidences; and the seconds of each slice."""
     found, seconds = [], []
+    threads = torch.get_num_threads()
     for z in range(len(volume))[:only]:
         started = time.perf_counter()
         (result,) = detector.predict(
             slice_levels(volume, z), imgsz=IMAGE_PIXELS, conf=LEAST_CONFIDENCE, device="cpu", verbose=False
         )
+        torch.set_num_threads(threads)  # of two cores ultralytics takes one when it chooses the CPU, once
         boxes = result.boxes
         centre_xy = boxes.xywh[:, :2].numpy()
         found.append(np.column_stack([np.full(len(centre_xy), z), centre_xy[:, ::-1], boxes.cls, boxes.conf]))

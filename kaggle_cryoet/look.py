@@ -112,7 +112,7 @@ def detect_in_image(
     model = load_yolo(find_models("yolo", SHIPPED_WEIGHTS if weights is None else Path(weights))[YOLO_FOLDER])
     slab = Tomogram(data=image[None], voxel_angstrom=settings.voxel_angstrom, name="image")  # (1, y, x)
     slab = adapt(slab, AdaptSettings(tone=settings.tone))
-    how = DetectSettings(least_confidence=settings.least_confidence)
+    how = DetectSettings(least_confidence=settings.least_confidence, mixed_precision=False)  # the same on every CPU
     detections = detect(model.network, normalise(slab.data), how, model.settings, torch.device("cpu"))
     found = Picks(
         position_zyx_angstrom=index_to_angstrom(detections.index_zyx, slab.voxel_angstrom),

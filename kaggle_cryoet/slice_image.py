@@ -9,6 +9,8 @@ from kaggle_cryoet.errors import InputError
 
 LEAST_EDGE = 32
 """In pixels."""
+SAMPLE_FORMAT, SIGNED = 339, 2
+"""Tag of a tif, and what it says of signed integers."""
 
 
 def read_slice_image(path: str | Path) -> NDArray[np.float32]:
@@ -31,8 +33,10 @@ def read_slice_image(path: str | Path) -> NDArray[np.float32]:
             frames = getattr(image, "n_frames", 1)
             grey = image if image.mode in ("L", "I", "F") or image.mode.startswith("I;16") else image.convert("L")
             data = np.asarray(grey, dtype=np.float32)
+            if image.mode == "L" and getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT) == (SIGNED,):
+                data = np.where(data > 127, data - 256, data)  # which Pillow takes for unsigned
     except (UnidentifiedImageError, ImportError):  # ultralytics, once imported, looks for a plugin that is not there
-        raise InputError(f"{path}: not an image; expected one slice as png, tif or jpg") from None
+        raise InputError(f"{path}: not an image; expected one slice as png, jpg or tif of up to 32 bits") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from None
     if frames > 1:

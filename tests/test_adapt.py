@@ -162,3 +162,23 @@ def test_a_tomogram_that_is_thin_along_another_axis_is_warned_of(
 def test_impossible_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(InputError):
         AdaptSettings(**bad)  # type: ignore[arg-type]
+
+
+def blocks_of_skew(skew: float, shape: tuple[int, int, int] = (64, 96, 96)) -> NDArray[np.float32]:
+    """Blocks of 2x2x2 equal voxels, gamma-distributed, of about that skew within what counts."""
+    rng = np.random.default_rng(4)
+    blocks = rng.gamma(4 / skew**2, size=tuple(edge // 2 for edge in shape)) if skew else rng.normal(size=shape)
+    return np.kron(blocks, np.ones((2, 2, 2))).astype(np.float32)
+
+
+def test_a_tomogram_is_bright_or_dark_from_a_skew_of_a_fifth_on() -> None:
+    assert tone_of(blocks_of_skew(0.1)) is None
+    assert tone_of(-blocks_of_skew(0.1)) is None
+    assert tone_of(blocks_of_skew(0.4)) == "bright"
+    assert tone_of(-blocks_of_skew(0.4)) == "dark"
+
+
+def test_few_blocks_tell_no_tone_by_chance() -> None:
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(size=(9, 10, 11)).astype(np.float32)
+        assert tone_of(noise) is None

@@ -1,5 +1,7 @@
 """Slices become particles: the identity run, particles that touch, and a plain quadratic version of the linking."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.sparse.csgraph import connected_components
@@ -215,3 +217,15 @@ def test_settings_out_of_range_are_an_input_error(wrong: dict[str, object]) -> N
         AssociateSettings(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="positive"):
         LinkSettings(separation=0.0)
+
+
+def test_a_box_that_is_far_too_wide_moves_its_particle_hardly() -> None:
+    truth = two_of(RIBOSOME, 30.0, (0, 1, 0))
+    boxes = cut_spheres(truth, SLICES)
+    of_first = np.flatnonzero(np.abs(boxes.index_zyx[:, 1] - truth.position_zyx_angstrom[0, 1] / VOXEL) < 1)
+    wide = boxes.diameter_voxels.copy()
+    wide[of_first[3]] *= 3
+    found, expected = (associate(one, VOXEL) for one in (replace(boxes, diameter_voxels=wide), boxes))
+    assert len(found) == len(expected) == 2
+    apart = np.linalg.norm(found.position_zyx_angstrom[:, None] - expected.position_zyx_angstrom, axis=2).min(axis=0)
+    assert apart.max() < 0.1 * PARTICLES[RIBOSOME].radius_angstrom

@@ -141,3 +141,20 @@ def test_one_class_and_one_threshold_for_each_type_are_required(classes, thresho
 def test_impossible_settings_are_an_input_error(settings):
     with pytest.raises(InputError):
         LocaliseSettings(**settings)
+
+
+@pytest.mark.parametrize("label", range(6))
+@pytest.mark.parametrize("direction", [(1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0), (0.0, 2.0, 1.0)])
+def test_the_nearest_neighbours_there_are_stay_two(label, direction):
+    """Ribosomes are 1.39 radii apart, and localised to some hundredths of a radius."""
+    radius = PARTICLES[label].radius_angstrom
+    first = np.array([291.0, 437.0, 602.0])
+    second = first + 1.3 * radius * np.array(direction) / np.linalg.norm(direction)
+    z, y, x = ((2 * np.arange(n // 2) + 0.5) * VOXEL_ANGSTROM for n in SHAPE)
+    score = np.zeros((6, *(n // 2 for n in SHAPE)), dtype=np.float32)
+    for (cz, cy, cx), height in ((first, 0.9), (second, 0.6)):
+        square = (z - cz)[:, None, None] ** 2 + (y - cy)[:, None] ** 2 + (x - cx) ** 2
+        score[label] = np.maximum(score[label], height * np.exp(-square / (2 * (0.3 * radius) ** 2)))
+    picks = find_candidates(ScoreGrid(score=score, stride=2), voxel_angstrom=VOXEL_ANGSTROM, thresholds=THRESHOLDS)
+    assert picks.label.tolist() == [label, label]
+    np.testing.assert_allclose(picks.position_zyx_angstrom, [first, second], atol=0.2 * radius)

@@ -123,3 +123,11 @@ def test_the_mean_spectrum_is_geometric_and_fills_empty_shells() -> None:
 def test_a_spectrum_of_another_form_is_an_input_error(settings: type, wrong: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="a spectrum has 56 positive amplitudes"):
         settings(spectrum=wrong)
+
+
+def test_of_a_part_of_the_way_the_largest_gain_is_a_part_as_well() -> None:
+    volume = noise(8)
+    spectrum = np.ones(SHELLS)
+    spectrum[:20] = 1e6
+    ratio = radial_amplitude(equalise(volume, spectrum.tolist(), share=0.7)) / radial_amplitude(volume)
+    assert ratio[5:15].mean() / ratio[30:45].mean() == pytest.approx(MOST_GAIN**0.7, rel=0.05)

@@ -16,7 +16,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.look import LookSettings, detect_in_image, look_at_image
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_of
 from kaggle_cryoet.picking.adapt import tone_of
-from kaggle_cryoet.picking.detect import Detections
+from kaggle_cryoet.picking.detect import Detections, DetectSettings, detect
 from kaggle_cryoet.picks import Picks, write_copick
 from kaggle_cryoet.report.slice_count import count_detections
 from kaggle_cryoet.slice_image import read_slice_image
@@ -314,3 +314,29 @@ def test_picks_of_several_runs_are_refused(image: Path, weights: Path, tmp_path:
         write_copick(tmp_path / "overlay" / "ExperimentRuns" / run / "Picks", picks_at(("ribosome", 1, 2, 3)), run)
     with pytest.raises(InputError, match=r"picks of 2 runs \(TS_1, TS_2\)"):
         look_at_image(image, output=tmp_path / "o.png", picks_directory=tmp_path / "overlay", z=1, weights=weights)
+
+
+def test_signed_bytes_and_64_bit_floats_of_a_tif(tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(-100, 100, (40, 50)).astype(np.int8)
+    image = Image.fromarray(levels.view(np.uint8))
+    image.save(tmp_path / "signed.tif", tiffinfo={339: 2})
+    np.testing.assert_array_equal(read_slice_image(tmp_path / "signed.tif"), levels.astype(np.float32))
+    image.save(tmp_path / "unsigned.tif")
+    np.testing.assert_array_equal(read_slice_image(tmp_path / "unsigned.tif"), levels.view(np.uint8))
+    (tmp_path / "double.tif").write_bytes(b"II*\0")
+    with pytest.raises(InputError, match="expected one slice as png, jpg or tif of up to 32 bits"):
+        read_slice_image(tmp_path / "double.tif")
+
+
+def test_what_is_seen_in_an_image_does_not_depend_on_the_processor(
+    image: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def noted(network: object, volume: object, how: DetectSettings, *others: object) -> Detections:
+        asked.append(how.mixed_precision)
+        return detect(network, volume, how, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("kaggle_cryoet.picking.detect.detect", noted)
+    detect_in_image(read_slice_image(image), weights, LookSettings())
+    assert asked == [False]

@@ -24,6 +24,8 @@ from kaggle_cryoet.picking.windows import WindowSettings
 
 CPU = torch.device("cpu")
 RIBOSOME = 3
+LEAST_GAIN_TOLD = 0.08
+"""As README and docs tell it."""
 SURE = Calibration(slope=(1.0,) * len(PARTICLES), offset=(0.0,) * len(PARTICLES))
 
 
@@ -232,3 +234,48 @@ def test_a_part_of_a_grid_is_the_grid_of_that_part() -> None:
     assert part.shape_zyx == (20, 18, 56)
     again = segment(Dark(), volume[where], settings=whole, device=CPU)
     np.testing.assert_allclose(part.score[:, :, :8], again.score[:, :, :8], atol=1e-6)  # beyond, 33 is mirrored
+
+
+@pytest.mark.parametrize(("gain", "taken"), [(LEAST_GAIN_TOLD - 0.01, False), (LEAST_GAIN_TOLD + 0.01, True)])
+def test_what_is_gained_must_be_eight_hundredths(monkeypatch: pytest.MonkeyPatch, gain: float, taken: bool) -> None:
+    promised = iter((0.5 + gain, 0.5))  # by its own statistics, and by those of the training
+    monkeypatch.setattr(UNetPicker, "_promise", lambda *arguments: next(promised))
+    volume = 0.4 * specimen(0.05)
+    np.testing.assert_array_equal(look(volume, "auto").score, look(volume, "always" if taken else "never").score)
+
+
+def test_the_middle_decides_by_itself_and_not_what_is_about_it() -> None:
+    whole = specimen(0.05, (40, 400, 480))
+    part = middle(whole.shape, 2)
+    nothing = 0.4 * noise(9, whole.shape)
+    for inside, decides in ((True, True), (False, False)):
+        volume = nothing.copy() if inside else 0.4 * whole
+        volume[part] = (0.4 * whole if inside else nothing)[part]
+        volume[0, 0, 0] = -30 if inside else 0  # its scale
+        same = np.array_equal(look(volume, "auto").score, look(volume, "always").score)
+        assert same == decides
+
+
+def test_of_what_is_promised_sure_candidates_count_for_more_than_doubtful_ones() -> None:
+    using = picker()
+    grids = {}
+    for probability in (0.5, 0.95):
+        score = np.zeros((len(PARTICLES), 20, 60, 60), dtype=np.float32)
+        score[RIBOSOME, 10, 10::20, 10::20] = probability
+        grids[probability] = using._promise(ScoreGrid(score=score, stride=2), PickSettings())
+    assert 1.5 < grids[0.95] / grids[0.5] < 4  # 1.9 by the fourth power, 1.2 by the second, 24 by the eighth
+
+
+def test_the_same_part_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    genuine = UNetPicker._promise
+
+    def noted(self: UNetPicker, grid: ScoreGrid, settings: PickSettings) -> float:
+        compared.append(grid.score.shape[1:])
+        return genuine(self, grid, settings)
+
+    monkeypatch.setattr(UNetPicker, "_promise", noted)
+    shape = (40, 400, 480)
+    look(noise(10, shape), "auto")
+    edges = tuple((part.stop - part.start) // 2 for part in middle(shape, 2))
+    assert compared == [edges, edges] != [tuple(edge // 2 for edge in shape)] * 2

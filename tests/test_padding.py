@@ -123,3 +123,51 @@ def test_hot_voxels_do_not_ring_where_voxels_are_resampled() -> None:
         away[z - 8 : z + 9, max(y - 8, 0) : y + 9, max(x - 8, 0) : x + 9] = False
     assert expected.std() > 0.5
     assert np.abs(found - expected)[away].max() < 1
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
+def test_a_border_that_reaches_beyond_the_middle_is_padding_all_the_same(share: float) -> None:
+    inside = grey()
+    padded = np.pad(inside, ((0, 0), (round(SHAPE[1] * share / (1 - share)), 0), (0, 0)))
+    assert padding_values(padded) == [0.0]
+    filled = fill_padding(padded, "TS_1")
+    np.testing.assert_array_equal(filled[:, -SHAPE[1] :], inside)
+    assert filled.min() > 90
+
+
+def test_corners_that_fill_some_of_a_face_are_padding_and_what_the_middle_has_half_as_much_of_is_not() -> None:
+    volume = grey(shape=(40, 120, 130))
+    y, x = np.indices((120, 130))
+    volume[:, 3 * y + x < 36] = 0  # a tenth of one face, three tenths of another
+    assert padding_values(volume) == [0.0]
+    common = grey(shape=(40, 120, 130))
+    common[np.random.default_rng(1).random(common.shape) < 0.05] = 101
+    common[[0, -1]] = np.where(np.random.default_rng(2).random((2, 120, 130)) < 0.1, np.float32(101), common[[0, -1]])
+    assert padding_values(common) == []
+
+
+@pytest.mark.parametrize("edge", [40, 100, 320, 630])
+@pytest.mark.parametrize("most", [2.3, 2.6])
+def test_a_slice_in_8_bits_has_no_padding(edge: int, most: float) -> None:
+    for seed in range(5):
+        spreads = np.clip(noise_of_slice(seed, edge), -most, most)
+        levels = np.round(255 * (spreads + most) / (2 * most)).astype(np.float32)
+        assert fill_padding(levels, "image") is levels
+
+
+def noise_of_slice(seed: int, edge: int) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(size=(1, edge, edge))
+
+
+def test_an_image_with_a_border_has_padding() -> None:
+    image = np.pad(grey(shape=(1, 200, 220)), ((0, 0), (20, 0), (0, 0)))
+    assert padding_values(image) == [0.0]
+
+
+def test_hot_voxels_leave_no_trace_in_the_noise_in_a_border() -> None:
+    inside = grey()
+    inside[20, ::10, ::10] = 1e6
+    filled = fill_padding(np.pad(inside, ((0, 0), (15, 15), (0, 0))), "TS_1")
+    noise = filled[:, :15] - 100
+    assert noise.std() == pytest.approx(1.0, rel=0.2)
+    assert abs(np.corrcoef(noise[..., :-10].ravel(), noise[..., 10:].ravel())[0, 1]) < 0.2  # no comb as of theirs

@@ -126,3 +126,22 @@ def test_training_sees_them_alike_with_hard_negatives(folders: tuple[Path, Path]
     ]
     np.testing.assert_array_equal(*hard)
     np.testing.assert_allclose(hard[0], nothing_there.position_zyx_angstrom)
+
+
+@pytest.mark.parametrize(("left", "axis"), [(0.05, "y"), (0.15, None)])
+def test_a_wedge_must_be_nearly_empty(left: float, axis: str | None) -> None:
+    noise = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    kz, kx = np.fft.fftfreq(64)[:, None, None], np.fft.rfftfreq(120)
+    recorded = np.abs(kz) <= np.abs(kx)
+    spectrum = np.fft.rfftn(noise) * np.where(recorded, 1.0, left**0.5)
+    assert tilt_axis_of(np.fft.irfftn(spectrum, SHAPE, axes=(0, 1, 2)).astype(np.float32)) == axis
+
+
+def test_what_is_nearly_as_empty_about_both_axes_tells_none() -> None:
+    noise = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    kz, ky, kx = np.fft.fftfreq(64)[:, None, None], np.fft.fftfreq(96)[:, None], np.fft.rfftfreq(120)
+    flat = np.exp(-80 * kz**2) + 0 * (kx + ky)  # blurred along z, the same about every axis
+    for least in (np.abs(kx), 1.15 * np.abs(kx) + 0 * ky):
+        spectrum = np.fft.rfftn(noise) * flat * (1 - 0.5 * (np.abs(kz) > least))
+        volume = np.fft.irfftn(spectrum, SHAPE, axes=(0, 1, 2)).astype(np.float32)
+        assert tilt_axis_of(volume) is None

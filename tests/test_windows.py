@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -109,3 +111,9 @@ def test_tiny_volumes_are_mirrored_as_often_as_needed(shape):
 def test_impossible_settings_are_an_input_error(settings):
     with pytest.raises(InputError):
         WindowSettings(**settings)
+
+
+def test_by_default_windows_overlap_where_they_could_just_touch():
+    starts = window_starts(480, 240, overlap=WindowSettings().overlap, multiple=16)
+    assert len(starts) == 3
+    assert all(later - first <= 240 - 30 for first, later in itertools.pairwise(starts))

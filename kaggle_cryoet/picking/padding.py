@@ -19,8 +19,12 @@ logger = logging.getLogger(__name__)
 
 LEAST_OF_FACE = 0.05
 """A value that fewer of the voxels of every outer face share is no padding."""
+CHANCE_OF_FACE = 5.0
+"""Nor, where a face is small, as it is of an image, one that fewer share than this over the root of their number."""
 MOST_OF_MIDDLE = 0.25
 """Nor is one that more of the volume's middle holds, relative to that share, as a grey value of few bits may."""
+WHOLE_FACE = 0.95
+"""A face of one value but for so much is padding, whatever the middle holds, which it may reach into."""
 SAMPLE_VOXELS = 200_000
 """About so many voxels of the middle are looked at."""
 SCALE_VOXELS = 2_000_000
@@ -90,7 +94,9 @@ def padding_values(volume: NDArray[np.float32]) -> list[float]:
         values, counts = np.unique(face, return_counts=True)
         commonest = int(counts.argmax())
         share = counts[commonest] / face.size
-        if share >= LEAST_OF_FACE and np.mean(middle == values[commonest]) <= MOST_OF_MIDDLE * share:
+        if share < max(LEAST_OF_FACE, CHANCE_OF_FACE / face.size**0.5):
+            continue
+        if share >= WHOLE_FACE or np.mean(middle == values[commonest]) <= MOST_OF_MIDDLE * share:
             found.add(float(values[commonest]))
     return sorted(found)
 

@@ -22,7 +22,8 @@ class SliceCount:
     found: Picks
     """Detections; scores are confidences."""
     found_is_false: NDArray[np.bool_]
-    """`(n,)` whether it is near no particle of its type that the slice cuts, or a surer one is; False without picks."""
+    """`(n,)` whether it is near no particle of its type that the slice cuts, or another one is nearer; False without
+    picks."""
     z_angstrom: float
     """Height of the slice in its tomogram."""
     shown: Picks | None

@@ -138,11 +138,25 @@ def attach(machine: Machine, place: str, folder: Path) -> None:
     mount("-o", "remount,bind,ro", target)
 
 
+SUBMISSION = ["submission.csv", "submission.csv.state.json"]
+
+
 def expect(what: str, holds: bool, detail: object = "") -> None:
     """Print one thing that was to be proved; end if it does not hold."""
     print(f"{'ok' if holds else 'NOT'}: {what}{f' ({detail})' if detail != '' else ''}", flush=True)
     if not holds:
         sys.exit(1)
+
+
+def left_in(working: Path) -> list[str]:
+    """What is in a folder, by the alphabet."""
+    return sorted(path.name for path in working.iterdir())
+
+
+def clear(working: Path) -> None:
+    """Remove a submission and its note."""
+    for name in SUBMISSION:
+        (working / name).unlink(missing_ok=True)
 
 
 def prove(plan: dict[str, Any]) -> None:
@@ -165,13 +179,12 @@ def prove(plan: dict[str, Any]) -> None:
     status = machine.run(machine.python, plan["predict"], on_line=note, guarded=False)
     expect("without a network the notebook that predicts ends well", status == 0, f"status {status}")
     submission = machine.working / "submission.csv"
-    expect(
-        "it leaves submission.csv and nothing else", [p.name for p in machine.working.iterdir()] == [submission.name]
-    )
+    expect("it leaves submission.csv, its note and nothing else", left_in(machine.working) == SUBMISSION)
     submission.replace(Path(plan["result"]))
+    clear(machine.working)
     expect("installed in less than 60 s", times["installed"] < 60, f"{times['installed']:.0f} s")
     since = times["picked"] - times["installed"]
-    expect("the first tomogram is done less than 30 s after that", since < 30, f"{since:.0f} s")
+    expect("the first tomogram is done less than 2 minutes after that", since < 120, f"{since:.0f} s")
 
     after = machine.versions()
     changed = {name: (version, after.get(name)) for name, version in before.items() if after.get(name) != version}
@@ -184,7 +197,7 @@ def prove(plan: dict[str, Any]) -> None:
     status = machine.run(machine.python, plan["predict"])  # pip, which there is no need of now, would try a socket
     expect("once the package is installed, no socket is opened", status == 0, f"status {status}")
     expect("and the result is the same", submission.read_text() == Path(plan["result"]).read_text())
-    submission.unlink()
+    clear(machine.working)
     for step in plan["further"]:
         FURTHER[step](machine, plan)
     expect("nor was anything written there by all this", not machine.written(), machine.written() or "")
@@ -207,13 +220,13 @@ def fine_tune_and_predict(machine: Machine, plan: dict[str, Any]) -> None:
     status = machine.run(machine.python, plan["predict"], on_line=lambda _, line: lines.append(line))
     used = next((line for line in lines if line.startswith("weights:")), "")
     expect("the notebook that predicts takes it", status == 0 and plan["kernel_place"] in used, used.strip())
-    (machine.working / "submission.csv").unlink()
+    clear(machine.working)
 
 
 def kill_and_go_on(machine: Machine, plan: dict[str, Any]) -> None:
     """Killed after a tomogram, started again."""
     status = machine.run(machine.python, plan["predict"], kill_at="1/")
-    left = sorted(p.name for p in machine.working.iterdir())
+    left = left_in(machine.working)
     expect("when it is killed, a csv and a note of what is done are left", status != 0, left)
     lines: list[str] = []
     status = machine.run(machine.python, plan["predict"], on_line=lambda _, line: lines.append(line))
@@ -221,8 +234,8 @@ def kill_and_go_on(machine: Machine, plan: dict[str, Any]) -> None:
     expect("started again, it goes on", status == 0 and " 0/" not in bars[0], bars[0].strip())
     same = (machine.working / "submission.csv").read_text() == Path(plan["result"]).read_text()
     expect("and the csv is that of an unbroken run", same)
-    expect("beside which nothing is left", [p.name for p in machine.working.iterdir()] == ["submission.csv"])
-    (machine.working / "submission.csv").unlink()
+    expect("beside which nothing is left but its note", left_in(machine.working) == SUBMISSION)
+    clear(machine.working)
 
 
 def bad_inputs(machine: Machine, plan: dict[str, Any]) -> None:
@@ -285,7 +298,7 @@ def both_networks(machine: Machine, plan: dict[str, Any]) -> None:
     expect("attached models of both networks pick together", together, used.strip())
     rows = (machine.working / "submission.csv").read_text().splitlines()
     expect("and find something", len(rows) > 1, f"{len(rows) - 1} particles")
-    (machine.working / "submission.csv").unlink()
+    clear(machine.working)
 
 
 FURTHER: dict[str, Callable[[Machine, dict[str, Any]], None]] = {
