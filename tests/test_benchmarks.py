@@ -107,6 +107,19 @@ def stack(name: str, slices: int, confidence: float, at: tuple[float, float] = (
     )
 
 
+def test_the_notebooks_detector_has_all_cores_from_its_second_slice_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choosing a device, which it does at its first image, ultralytics takes all cores of a CPU but one."""
+    monkeypatch.setattr("ultralytics.utils.torch_utils.NUM_THREADS", 1)
+    detector = notebook_yolo.build_detector("n")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        notebook_yolo.detect_slices(detector, np.random.default_rng(0).normal(size=(1, 64, 64)).astype(np.float32))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize(
     ("name", "slices", "confidence", "kept"),
     [
