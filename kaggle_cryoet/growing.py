@@ -70,11 +70,11 @@ class GrowingSubmission:
     """A csv to which tomograms are added, valid at any moment.
 
     It grows under its own name if there is none yet, else as `output` + `.partial`, which takes the earlier one's place
-    at the end, unless it was cut short and that holds more.
-    `output` + `.state.json` names the finished runs, those without picks as well, with the scores that the
-    csv has no room for; it is there as long as runs are missing, and stays where one goes on, so that to do so again
-    is to do nothing. What an interrupted prediction left is kept until the first tomogram is added, so that to go on
-    with wrong settings by mistake loses nothing.
+    at the end, unless it was cut short and that holds more. `output` + `.state.json` names the runs that were asked for
+    and those that are finished, without picks as well, with the scores that the csv has no room for; it is there as
+    long as runs are missing, and stays where one goes on, so that to do so again is to do nothing. What an interrupted
+    prediction left is kept until the first tomogram is added, so that to go on with wrong settings by mistake loses
+    nothing.
 
     Parameters
     ----------

@@ -72,9 +72,9 @@ def run_prediction(
     """Find the particles in tomograms and write `submission.csv`.
 
     A csv of what is done so far is written after each tomogram: to `output` if there is none yet, else beside it as
-    `output` + `.partial`, which replaces the earlier one at the end, unless it was cut short and has less in it.
-    As long as tomograms are missing, a note,
-    `output` + `.state.json`, says which are finished. No two predictions write to one csv at a time.
+    `output` + `.partial`, which replaces the earlier one at the end, unless it was cut short and has less in it. As
+    long as tomograms are missing, a note, `output` + `.state.json`, says which are finished. No two predictions write
+    to one csv at a time.
 
     Parameters
     ----------

@@ -106,7 +106,7 @@ def fine_tune(
     ------
     InputError
         If the data cannot be trained on, there is no model to start from or one of another preset, the time limit is
-        not positive and finite, or the output holds a model already, cannot be written, or is by another process.
+        not positive and finite, or the output holds a model already, cannot be written, or is being written.
     """
     began = time.monotonic()
     check_time_limit(time_limit_seconds)

@@ -206,7 +206,7 @@ def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
 
 
 def every_eighth(items: Sequence[Item]) -> Sequence[Item]:
-    """Every eighth item, so that some are of each part of eight and more in a row; of less than eight the last."""
+    """Every eighth item, or the last if there are less than eight."""
     return items[7::8] or items[-1:]
 
 
