@@ -18,7 +18,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.simulation.calibration import Figures, real_figures, simulated_values
 from kaggle_cryoet.simulation.calibration_slices import read_real, slices_like
 from kaggle_cryoet.simulation.dataset import simulate_tomogram
-from kaggle_cryoet.simulation.network_denoising import draw_denoising
+from kaggle_cryoet.simulation.network_denoising import DENOISERS, draw_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES, NuisanceRanges, Uniform
 from kaggle_cryoet.simulation.nuisances import Nuisances
 
@@ -29,6 +29,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 """Figures of one real tomogram each, by what is in the name of their section."""
 COMPONENTS = 12
+LEAST_RUNS = 4 * COMPONENTS
 LEAST_KNOWN = 0.8
 """Figures that fewer of the simulated tomograms have are left out."""
 MOST_SPREADS = 4.0
@@ -48,7 +49,7 @@ class Likeness:
     distance: float
     """Of the real ones from the middle, in standard deviations along the components."""
     distances: Table
-    """`(n,)` those of the simulated ones."""
+    """`(n,)` those of the simulated ones, each placed among the others, as the real ones are."""
     residual: float
     """What no component describes of the real figures, in their spreads."""
     residuals: Table
@@ -71,19 +72,32 @@ def place_among(simulated: Table, real: Table) -> Likeness:
         return np.asarray(np.clip((filled - middle) / spread, -MOST_SPREADS, MOST_SPREADS))
 
     table, row = in_spreads(simulated), in_spreads(real)
-    mean = table.mean(axis=0)
-    axes = np.linalg.svd(table - mean, full_matrices=False)[2][:COMPONENTS]
-    of_table, of_row = (table - mean) @ axes.T, (row - mean) @ axes.T
-    scale = of_table.std(axis=0)
+    among_others = [_along(np.delete(table, number, axis=0), one) for number, one in enumerate(table)]
+    mean, axes, scale = _principal(table)
+    components, residual = _along(table, row)
     return Likeness(
         figures=int(known.sum()),
-        distance=float(np.linalg.norm(of_row / scale)),
-        distances=np.linalg.norm(of_table / scale, axis=1),
-        residual=float(np.linalg.norm(row - mean - of_row @ axes)),
-        residuals=np.linalg.norm(table - mean - of_table @ axes, axis=1),
-        simulated_components=of_table / scale,
-        real_components=of_row / scale,
+        distance=float(np.linalg.norm(components)),
+        distances=np.array([np.linalg.norm(of_one) for of_one, _ in among_others]),
+        residual=residual,
+        residuals=np.array([beside for _, beside in among_others]),
+        simulated_components=(table - mean) @ axes.T / scale,
+        real_components=components,
     )
+
+
+def _principal(table: Table) -> tuple[Table, Table, Table]:
+    """Mean of `(n, k)` rows, their `(COMPONENTS, k)` principal axes, and the spread along each."""
+    mean = table.mean(axis=0)
+    axes = np.linalg.svd(table - mean, full_matrices=False)[2][:COMPONENTS]
+    return mean, axes, ((table - mean) @ axes.T).std(axis=0)
+
+
+def _along(table: Table, row: Table) -> tuple[Table, float]:
+    """`(COMPONENTS,)` place of a row along the components of others, in their spreads, and what lies beside them."""
+    mean, axes, scale = _principal(table)
+    along = (row - mean) @ axes.T
+    return along / scale, float(np.linalg.norm(row - mean - along @ axes))
 
 
 def explain(likeness: Likeness, values: Table) -> tuple[float, float]:
@@ -123,10 +137,10 @@ def explained_nuisances(likeness: Likeness, drawn: Sequence[Nuisances], ranges: 
 
 @click.command()
 @click.argument("real_dir", type=click.Path(path_type=Path))
-@click.option("--setting", default="training", show_default=True)
-@click.option("--runs", type=int, default=150, show_default=True, help="Simulated tomograms.")
+@click.option("--setting", type=click.Choice(tuple(NUISANCE_RANGES)), default="training", show_default=True)
+@click.option("--runs", type=click.IntRange(LEAST_RUNS), default=150, show_default=True, help="Simulated tomograms.")
 @click.option("--seed", type=int, default=3000, show_default=True)
-@click.option("--denoiser", default="filters", show_default=True)
+@click.option("--denoiser", type=click.Choice(DENOISERS), default="filters", show_default=True)
 def main(real_dir: Path, setting: str, runs: int, seed: int, denoiser: str) -> None:
     """Place the real tomograms in REAL_DIR among simulated ones."""
     from tqdm.auto import tqdm

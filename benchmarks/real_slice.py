@@ -20,7 +20,7 @@ from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report.slice_count import count_detections
 from kaggle_cryoet.simulation.calibration_slices import SLICE_RUN, SLICE_Z, read_real
 from kaggle_cryoet.simulation.dataset import simulate_tomogram
-from kaggle_cryoet.simulation.network_denoising import draw_denoising
+from kaggle_cryoet.simulation.network_denoising import DENOISERS, draw_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.simulation.slice_statistics import windowed
 
@@ -59,10 +59,10 @@ def _hit_and_shown(found: Picks, picks: Picks, z_angstrom: float) -> tuple[NDArr
 @click.command()
 @click.argument("real_dir", type=click.Path(path_type=Path))
 @click.option("--weights", type=click.Path(path_type=Path), default=SHIPPED_WEIGHTS, help="Folder of a YOLO11.")
-@click.option("--setting", default="training", show_default=True, help="Of the simulated tomograms.")
-@click.option("--runs", type=int, default=10, show_default=True, help="Simulated tomograms.")
+@click.option("--setting", type=click.Choice(tuple(NUISANCE_RANGES)), default="training", show_default=True)
+@click.option("--runs", type=click.IntRange(0), default=10, show_default=True, help="Simulated tomograms.")
 @click.option("--seed", type=int, default=900, show_default=True)
-@click.option("--denoiser", default="filters", show_default=True, help="Of the simulated tomograms.")
+@click.option("--denoiser", type=click.Choice(DENOISERS), default="filters", show_default=True)
 def main(real_dir: Path, weights: Path, setting: str, runs: int, seed: int, denoiser: str) -> None:
     """Count hits of the surest detections in the real slice, and in slices of simulated tomograms shown alike."""
     try:

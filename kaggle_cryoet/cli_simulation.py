@@ -1,5 +1,6 @@
 """The verbs of the command line that make tomograms, or what tomograms are made from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def simulate(
         "denoiser": denoiser,
     }
     check_request(**request)  # before maps are fitted, which takes a while
-    models = fit_user_maps(dict(_name_and_file(item) for item in maps)) or None
+    models = fit_user_maps(_files_by_name(maps)) or None
     names = simulate_runs(output_dir, **request, bead_models=models, progress=True)
     click.echo(f"{len(names)} labelled tomograms: {output_dir}")
 
@@ -109,9 +110,14 @@ def calibrate(
         click.echo(path)
 
 
-def _name_and_file(text: str) -> tuple[str, str]:
-    """`NAME=FILE` in two."""
-    name, equals, file = text.partition("=")
-    if not (name and equals and file):
-        raise InputError(f"expected NAME=FILE.mrc, got {text!r}")
-    return name, file
+def _files_by_name(texts: Sequence[str]) -> dict[str, str]:
+    """Files of several `NAME=FILE`, no name twice."""
+    files: dict[str, str] = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise InputError(f"expected NAME=FILE.mrc, got {text!r}")
+        if name in files:
+            raise InputError(f"expected one map of {name}, got {files[name]} and {file}")
+        files[name] = file
+    return files

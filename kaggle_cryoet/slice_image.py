@@ -9,8 +9,10 @@ from kaggle_cryoet.errors import InputError
 
 LEAST_EDGE = 32
 """In pixels."""
-SAMPLE_FORMAT, SIGNED = 339, 2
-"""Tag of a tif, and what it says of signed integers."""
+SAMPLE_FORMAT, UNSIGNED, SIGNED = 339, 1, 2
+"""Tag of a tif, and what it says of integers without and with a sign."""
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+BITS = 258
 
 
 def read_slice_image(path: str | Path) -> NDArray[np.float32]:
@@ -33,8 +35,14 @@ def read_slice_image(path: str | Path) -> NDArray[np.float32]:
             frames = getattr(image, "n_frames", 1)
             grey = image if image.mode in ("L", "I", "F") or image.mode.startswith("I;16") else image.convert("L")
             data = np.asarray(grey, dtype=np.float32)
-            if image.mode == "L" and getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT) == (SIGNED,):
+            tags = getattr(image, "tag_v2", {})
+            sign = tags.get(SAMPLE_FORMAT, (UNSIGNED,))
+            if image.mode == "L" and sign == (SIGNED,):
                 data = np.where(data > 127, data - 256, data)  # which Pillow takes for unsigned
+            if image.mode == "I" and tags.get(BITS) == (32,) and sign == (UNSIGNED,):
+                data = np.where(data < 0, data + np.float32(2**32), data)  # which it takes for signed
+            if image.mode.startswith("I") and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+                data = -data  # which it does itself for bytes alone
     except (UnidentifiedImageError, ImportError):  # ultralytics, once imported, looks for a plugin that is not there
         raise InputError(f"{path}: not an image; expected one slice as png, jpg or tif of up to 32 bits") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

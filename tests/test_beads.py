@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -298,11 +299,31 @@ def test_a_map_becomes_a_table_of_its_beads(tmp_path: Path) -> None:
     assert again.correlation == pytest.approx(model.correlation, abs=1e-4)
 
 
+@pytest.mark.parametrize("spoil", ["level", "fault"])
+def test_neither_the_level_of_a_map_nor_a_fault_in_it_changes_its_beads(spoil: str) -> None:
+    clean = render(synthetic_model(), np.eye(3), (34, 26, 22), 10.0, (16.0, 13.2, 10.6))
+    spoilt = clean + (3.0 * clean.max() if spoil == "level" else 0.0)
+    if spoil == "fault":
+        spoilt[2, 2, 2] = 100.0 * clean.max()
+    expected, found = (fit_beads(density, 10.0, beads=30, seed=0) for density in (clean, spoilt))
+    assert found.gyration_angstrom == pytest.approx(expected.gyration_angstrom, rel=0.01)
+    assert found.correlation >= 0.99
+    rendered = render(found, np.eye(3), clean.shape, 10.0, (16.0, 13.2, 10.6))
+    assert np.corrcoef(rendered.ravel(), clean.ravel())[0, 1] >= 0.99
+
+
+def test_the_radius_of_gyration_is_that_of_the_masses() -> None:
+    position = np.array([[0.0, 0.0, -10.0], [0.0, 0.0, 20.0]])
+    model = replace(synthetic_model(), position_zyx_angstrom=position, mass=np.array([2.0, 1.0]))
+    assert model.gyration_angstrom == pytest.approx(np.sqrt((2 * 100 + 400) / 3))
+
+
 @pytest.mark.parametrize(
     ("density", "voxel", "complaint"),
     [
-        (np.zeros((8, 9, 10)), 10.0, "no density above 0"),
-        (-np.ones((8, 9, 10)), 10.0, "no density above 0"),
+        (-render(load_bead_model("apo-ferritin"), np.eye(3), (24, 24, 24), 10.0, (11.5,) * 3), 10.0, "is it inverted"),
+        (np.zeros((8, 9, 10)), 10.0, "no density above"),
+        (-np.ones((8, 9, 10)), 10.0, "no density above"),
         (np.full((8, 9, 10), np.nan), 10.0, "not finite"),
         (np.ones((8, 9, 10)), 0.0, "cubic voxel"),
         (np.ones((8, 9, 10)), 400.0, "cubic voxel"),
@@ -331,6 +352,17 @@ def test_a_file_that_is_no_map_is_refused(tmp_path: Path) -> None:
     for name in ("text.mrc", "short.mrc", "absent.mrc"):
         with pytest.raises(InputError, match="cannot be read as an MRC map"):
             read_map(tmp_path / name)
+
+
+def test_a_map_with_an_old_stamp_is_read_with_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    density = np.random.default_rng(0).random((8, 9, 10)).astype(np.float32)
+    path = write_mrc(tmp_path / "old.mrc", density)
+    content = bytearray(path.read_bytes())
+    content[212:216] = bytes(4)  # the machine stamp
+    path.write_bytes(content)
+    found, _ = read_map(path)
+    np.testing.assert_array_equal(found, density)
+    assert "old.mrc: Unrecognised machine stamp" in caplog.text
 
 
 def test_a_map_with_axes_in_another_order_is_refused(tmp_path: Path) -> None:

@@ -366,6 +366,19 @@ def test_what_lies_among_others_is_told_from_what_lies_far_off_or_beside_them() 
     assert near.residual < near.residuals.max() < beside.residual
 
 
+def test_simulated_ones_are_placed_among_the_others_as_the_real_one_is() -> None:
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=(60, 100))
+    found = likeness.place_among(noise, rng.normal(size=100))
+    apart = [likeness.place_among(np.delete(noise, one, axis=0), noise[one]) for one in (0, 31)]
+    for one, placed in zip((0, 31), apart, strict=True):
+        assert found.distances[one] == pytest.approx(placed.distance, rel=0.12)  # but for the spreads of 60 and of 59
+        assert found.residuals[one] == pytest.approx(placed.residual, rel=0.05)
+    drawn = [likeness.place_among(noise, rng.normal(size=100)) for _ in range(40)]
+    assert np.mean([one.distance for one in drawn]) == pytest.approx(found.distances.mean(), rel=0.1)
+    assert np.mean([one.residual for one in drawn]) == pytest.approx(found.residuals.mean(), rel=0.03)
+
+
 def test_the_figures_tell_the_nuisance_that_they_depend_on_and_no_other() -> None:
     rng = np.random.default_rng(2)
     hidden = np.vstack([rng.normal(size=(200, 12)), 0.8 * np.eye(12)[4]])

@@ -193,6 +193,7 @@ def real_directory(tmp_path: Path) -> Path:
 
 
 def test_real_slice_is_turned_dark_and_its_particles_are_found(real_directory: Path) -> None:
+    (real_directory / "picks" / "overlay" / "ExperimentRuns" / ".DS_Store").touch()
     real, picks = read_real(real_directory)
     stored = np.asarray(Image.open(real_directory / "real" / "TS_5_4_z98_inverted8bit.png"), dtype=float)
     assert np.corrcoef(real.field.ravel(), stored.ravel())[0, 1] == pytest.approx(-1.0)

@@ -455,6 +455,13 @@ def test_a_map_that_is_not_given_as_name_and_file_ends_with_status_2(run: Run, t
     assert not (tmp_path / "made").exists()
 
 
+def test_two_maps_of_one_particle_end_with_status_2(run: Run, tmp_path: Path) -> None:
+    status, _, err = run("simulate", tmp_path / "made", "--map", "ribosome=a.mrc", "--map", "ribosome=b.mrc")
+    assert status == 2
+    assert_one_clear_line(err, "expected one map of ribosome, got a.mrc and b.mrc")
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "start"),
     [

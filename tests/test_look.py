@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -323,6 +324,12 @@ def test_signed_bytes_and_64_bit_floats_of_a_tif(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_slice_image(tmp_path / "signed.tif"), levels.astype(np.float32))
     image.save(tmp_path / "unsigned.tif")
     np.testing.assert_array_equal(read_slice_image(tmp_path / "unsigned.tif"), levels.view(np.uint8))
+    wide = np.arange(40 * 50, dtype=np.uint32).reshape(40, 50) * np.uint32(2**21)
+    cv2.imwrite(str(tmp_path / "wide.tif"), wide)
+    np.testing.assert_allclose(read_slice_image(tmp_path / "wide.tif"), wide, rtol=1e-6)
+    deep = np.arange(40 * 50, dtype=np.uint16).reshape(40, 50)
+    Image.fromarray(deep).save(tmp_path / "inverted.tif", tiffinfo={262: 0})
+    np.testing.assert_array_equal(read_slice_image(tmp_path / "inverted.tif"), -deep.astype(np.float32))
     (tmp_path / "double.tif").write_bytes(b"II*\0")
     with pytest.raises(InputError, match="expected one slice as png, jpg or tif of up to 32 bits"):
         read_slice_image(tmp_path / "double.tif")

@@ -23,7 +23,8 @@ from kaggle_cryoet.simulation.beads import BeadModel, load_bead_model, render
 from kaggle_cryoet.simulation.dataset import simulate, simulate_tomogram, simulate_tomograms
 from kaggle_cryoet.simulation.nuisance_ranges import TRAINING
 from kaggle_cryoet.simulation.placement import MOST_PACKED
-from kaggle_cryoet.simulation.population import HABITS
+from kaggle_cryoet.simulation.population import HABITS, contact_radii_voxels
+from kaggle_cryoet.simulation.request import check_structures
 from kaggle_cryoet.simulation.structure import background_spread
 from kaggle_cryoet.simulation.user_maps import fit_user_maps
 from kaggle_cryoet.tomogram import read_tomogram
@@ -355,7 +356,29 @@ def test_a_users_map_takes_the_place_of_the_structure(tmp_path: Path) -> None:
     assert not np.array_equal(with_map, plain)
 
 
+def test_noise_in_a_users_map_changes_no_distance(tmp_path: Path) -> None:
+    shipped = load_bead_model("apo-ferritin")
+    density = render(shipped, np.eye(3), (32, 32, 32), 10.0, (15.5,) * 3)
+    density += np.random.default_rng(1).normal(0, 0.02 * density.max(), density.shape).astype(np.float32)
+    with mrcfile.new(tmp_path / "noisy.mrc") as file:
+        file.set_data(density)
+        file.voxel_size = 10.0
+    models = fit_user_maps({"apo-ferritin": tmp_path / "noisy.mrc"})
+    assert models["apo-ferritin"].radius_angstrom > 1.15 * shipped.radius_angstrom  # by beads of hardly any mass
+    found, expected = (contact_radii_voxels(used, 10.0)[0] for used in (models, {}))
+    assert found == pytest.approx(expected, rel=0.03)
+    check_structures(models, (16, 16, 16))
+
+
 def test_maps_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    grains = np.random.default_rng(0).random((20, 20, 20)).astype(np.float32) ** 8
+    with mrcfile.new(tmp_path / "grains.mrc") as file:
+        file.set_data(grains)
+        file.voxel_size = 10.0
+    with pytest.raises(
+        InputError, match=r"grains\.mrc: no bead model fits it, the best correlates 0\.\d+; expected one"
+    ):
+        fit_user_maps({"apo-ferritin": tmp_path / "grains.mrc"})
     with pytest.raises(InputError, match="unknown particle 'bar'"):
         fit_user_maps({"bar": tmp_path / "bar.mrc"})
     (tmp_path / "broken.mrc").write_bytes(b"not a map")

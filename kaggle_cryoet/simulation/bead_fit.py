@@ -21,6 +21,8 @@ FIT_VOXEL_ANGSTROM = 10.0
 
 _MARGIN_VOXELS = 2
 _NOISE_FRACTION = 0.05
+_MOST_OVER_NEIGHBOURS = 4.0
+"""A voxel brighter than so many times the brightest beside it is a fault; in maps of molecules it is 1.2 at most."""
 _STEPS = 250
 
 
@@ -42,7 +44,7 @@ def fit_bead_model_from_map(
     name : str
         Name of the particle.
     map_path : Path
-        Density map; its scale does not matter.
+        Density map, protein bright; its scale and the level of what is about the protein do not matter.
     output_directory : Path
         Made if it is not there.
     mass_kilodalton : float
@@ -65,6 +67,7 @@ def fit_bead_model_from_map(
         raise InputError(f"expected a map of 1 or 2 bodies, got {bodies}")
     density, voxel_angstrom = read_map(map_path)
     try:
+        density = _above_border(density)
         model = fit_beads(
             heavier_body(density) if bodies == 2 else density,
             voxel_angstrom,
@@ -128,7 +131,7 @@ def fit_beads(
     Parameters
     ----------
     density : (z, y, x)
-        Negative values and specks of noise are left out.
+        What is darker than the map's border, and specks of noise, are left out.
     voxel_angstrom : float
         Maps finer than 10 Å are blurred and resampled to 10 Å.
     beads : int
@@ -141,16 +144,15 @@ def fit_beads(
     Raises
     ------
     InputError
-        If there is no positive density, or `beads`, `mass_kilodalton` or the voxel is not above 0.
+        If nothing is brighter than the border, most is darker, or `beads`, `mass_kilodalton` or the voxel is not
+        above 0.
     """
     if beads < 1 or not mass_kilodalton > 0 or not voxel_angstrom > 0:
         raise InputError(
             "expected a number of beads, a mass and a voxel above 0, "
             f"got {beads} beads, {mass_kilodalton} kDa and {voxel_angstrom} Å"
         )
-    density, voxel_angstrom = _at_fit_voxel(np.asarray(density, dtype=np.float32), voxel_angstrom)
-    if density.size == 0 or not density.max() > 0:
-        raise InputError(f"no density above 0 in a map of {density.shape} voxels")
+    density, voxel_angstrom = _at_fit_voxel(_above_border(np.asarray(density, dtype=np.float32)), voxel_angstrom)
     body = _without_specks(density)
     box = _box_around(body)
     cleaned = np.where(body[box], density[box], 0).clip(min=0)
@@ -168,6 +170,33 @@ def fit_beads(
     )
     rendered = render(model, np.eye(3), cleaned.shape, voxel_angstrom, mass @ position / mass.sum())
     return replace(model, correlation=float(np.corrcoef(rendered.ravel(), density[box].ravel())[0, 1]))
+
+
+def _above_border(density: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Density over the median of the map's faces, its protein bright, single voxels no brighter than their neighbours.
+
+    Raises
+    ------
+    InputError
+        If nothing is brighter than the faces, or what is darker stands out more.
+    """
+    from scipy import ndimage
+
+    axes = range(density.ndim if density.size else 0)
+    faces = [np.take(density, [0, -1], axis=axis).ravel() for axis in axes]
+    above = density - np.median(np.concatenate(faces)) if faces else density
+    if above.size == 0 or not above.any():
+        raise InputError(f"no density above that of the border in a map of {density.shape} voxels")
+    if np.sum(above.astype(np.float64) ** 3) <= 0:
+        raise InputError("the map is dark where its border is bright; expected bright protein, is it inverted?")
+    others = np.ones((3, 3, 3), dtype=bool)
+    others[1, 1, 1] = False
+    beside = ndimage.maximum_filter(above, footprint=others, mode="nearest").clip(min=0)
+    alone = (above > _NOISE_FRACTION * above.max()) & (above > _MOST_OVER_NEIGHBOURS * beside)
+    above = np.where(alone, beside, above)
+    if not above.max() > 0:
+        raise InputError(f"no density above that of the border in a map of {density.shape} voxels")
+    return above
 
 
 def _at_fit_voxel(density: NDArray[np.float32], voxel_angstrom: float) -> tuple[NDArray[np.float32], float]:

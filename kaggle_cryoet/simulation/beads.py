@@ -55,6 +55,12 @@ class BeadModel:
         """Distance from the centre of mass to the outermost bead's centre, plus 2 sigma."""
         return float(np.linalg.norm(self.position_zyx_angstrom, axis=1).max()) + 2 * self.sigma_angstrom
 
+    @property
+    def gyration_angstrom(self) -> float:
+        """Radius of gyration of the beads' centres, which a light bead far out hardly changes."""
+        squared = np.square(self.position_zyx_angstrom).sum(axis=1)
+        return float(np.sqrt(self.mass @ squared / self.mass.sum()))
+
 
 def centred(position: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArray[np.float64]:
     """`(n, 3)` positions relative to their centre of mass."""

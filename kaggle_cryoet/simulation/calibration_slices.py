@@ -74,7 +74,8 @@ def _read_real(directory: Path) -> tuple[SliceSet, dict[str, Picks]]:
         planes = {plane: [crops[name] for name in crops.files if name.startswith(plane)] for plane in PLANES}
     with Image.open(directory / SLICE_FILE) as image:
         field = statistics.in_spreads(255.0 - np.asarray(image.convert("L"), dtype=np.float64))  # stored inverted
-    picks = {path.name: read_copick(path / "Picks") for path in sorted((directory / PICKS_DIRECTORY).iterdir())}
+    folders = sorted((directory / PICKS_DIRECTORY).glob("*/Picks"))
+    picks = {folder.parent.name: read_copick(folder) for folder in folders}
     index = angstrom_to_index(picks[SLICE_RUN].position_zyx_angstrom, CZII_VOXEL_ANGSTROM)
     near = np.abs(index[:, 0] - SLICE_Z) <= NEAR_VOXELS
     seen = {

@@ -1,5 +1,6 @@
 """Density maps of structures, as the protein and microscopy data banks have them."""
 
+import logging
 import warnings
 import zlib
 from pathlib import Path
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.mrc import USUAL_AXES, has_unsigned_bytes
+
+logger = logging.getLogger(__name__)
 
 
 def read_map(path: Path) -> tuple[NDArray[np.float32], float]:
@@ -23,9 +26,11 @@ def read_map(path: Path) -> tuple[NDArray[np.float32], float]:
     import mrcfile
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # about header fields that are not used here
-            with mrcfile.open(path, permissive=False) as file:
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always")
+            with mrcfile.open(path, permissive=True) as file:  # old stamps are no fault of the map
+                if file.data is None:
+                    raise ValueError("; ".join(str(note.message) for note in notes) or "it holds no data")
                 stored = np.array(file.data)
                 if stored.dtype == np.int8 and has_unsigned_bytes(file.header):
                     stored = stored.view(np.uint8)
@@ -33,6 +38,8 @@ def read_map(path: Path) -> tuple[NDArray[np.float32], float]:
                 voxel = np.array([file.voxel_size.z, file.voxel_size.y, file.voxel_size.x], dtype=np.float64)
     except (OSError, ValueError, TypeError, EOFError, zlib.error) as error:  # the last two of what is compressed
         raise InputError(f"{path}: cannot be read as an MRC map ({error})") from error
+    for note in notes:
+        logger.warning("%s: %s", path, note.message)
     if np.iscomplexobj(stored):
         raise InputError(f"{path}: expected a density, got complex numbers")
     density = stored.astype(np.float32)

@@ -87,8 +87,8 @@ def contact_radii_voxels(bead_models: Mapping[str, BeadModel], voxel_angstrom: f
     """`(6,)` radius of each labelled type, by label; of a structure of another size, in proportion to it."""
     radii = []
     for particle in PARTICLES:
-        shipped = load_bead_model(particle.name).radius_angstrom
-        size = bead_models[particle.name].radius_angstrom / shipped if particle.name in bead_models else 1.0
+        shipped = load_bead_model(particle.name).gyration_angstrom
+        size = bead_models[particle.name].gyration_angstrom / shipped if particle.name in bead_models else 1.0
         radii.append(size * HABITS[particle.name].contact_radius_angstrom)
     return np.array(radii) / voxel_angstrom
 

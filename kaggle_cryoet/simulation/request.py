@@ -64,6 +64,8 @@ def check_structures(bead_models: Mapping[str, BeadModel], shape_zyx: tuple[int,
     for name, model in bead_models.items():
         if name not in PARTICLE_NAMES:
             raise InputError(f"unknown particle {name!r}; expected one of {', '.join(PARTICLE_NAMES)}")
-        across, usual = (2 * one.radius_angstrom / CZII_VOXEL_ANGSTROM for one in (model, load_bead_model(name)))
+        shipped = load_bead_model(name)
+        usual = 2 * shipped.radius_angstrom / CZII_VOXEL_ANGSTROM
+        across = usual * model.gyration_angstrom / shipped.gyration_angstrom
         if across > max(min(shape_zyx), 1.1 * usual):
             raise InputError(f"{name} is {across:.0f} voxels across, more than there are in a volume of {shape_zyx}")

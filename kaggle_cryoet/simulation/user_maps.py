@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 GOOD_CORRELATION = 0.95
 """A fit below this is worth a warning."""
+LEAST_CORRELATION = 0.8
+"""A fit below this is none."""
 
 
 def fit_user_maps(maps: Mapping[str, str | Path], *, seed: int = 0) -> dict[str, BeadModel]:
@@ -22,14 +24,16 @@ def fit_user_maps(maps: Mapping[str, str | Path], *, seed: int = 0) -> dict[str,
     Parameters
     ----------
     maps
-        Path of a map by name of particle. Its scale does not matter: the model gets the mass of the package's own.
+        Path of a map by name of particle, which is bright in it. Its scale and level do not matter: the model gets the
+        mass of the package's own.
     seed
         Of the places from which the beads start.
 
     Raises
     ------
     InputError
-        If a name is no particle's, or a map cannot be read or holds no density. The message names the file.
+        If a name is no particle's, or a map cannot be read, holds no bright density, or none that beads can be fitted
+        to. The message names the file.
     """
     for name in maps:
         if name not in PARTICLE_NAMES:
@@ -51,6 +55,12 @@ def fit_user_maps(maps: Mapping[str, str | Path], *, seed: int = 0) -> dict[str,
             )
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        if models[name].correlation < GOOD_CORRELATION:
-            logger.warning("%s: the bead model correlates only %.3f with the map", path, models[name].correlation)
+        correlation = models[name].correlation
+        if not correlation >= LEAST_CORRELATION:
+            raise InputError(
+                f"{path}: no bead model fits it, the best correlates {correlation:.3f}; expected one bright particle "
+                "on an even ground"
+            )
+        if correlation < GOOD_CORRELATION:
+            logger.warning("%s: the bead model correlates only %.3f with the map", path, correlation)
     return models
