@@ -1,6 +1,7 @@
 """The hybrid as it is fitted: the likeliest coefficients, honest scores, a folder that picks."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.hybrid import FEATURES
 from kaggle_cryoet.models.store import YoloModel, load_hybrid, save_yolo
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo
-from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.particles import PARTICLES, label_of
 from kaggle_cryoet.picking.fuse import Candidates
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
@@ -108,6 +109,24 @@ def test_probabilities_are_calibrated(examples: Examples) -> None:
     unsure = (probability > 0.2) & (probability < 0.8)
     assert abs(probability[unsure].mean() - hit[unsure].mean()) < 0.25
     assert all(0 < threshold < 1 for threshold in model.thresholds)
+
+
+def test_a_type_that_nobody_labelled_keeps_what_decides_about_it(examples: Examples) -> None:
+    """What is learned of the others is what is learned of them with all labels."""
+    vlp = label_of("virus-like-particle")
+    without = replace(examples, truth={run: picks.select(picks.label != vlp) for run, picks in examples.truth.items()})
+    whole = fit_hybrid(examples, 1.0)
+    kept, fresh = fit_hybrid(without, 1.0, known=whole), fit_hybrid(without, 1.0)
+    assert kept.coefficients == whole.coefficients
+    assert kept.thresholds == whole.thresholds
+    assert kept.calibration == whole.calibration
+    assert fresh.coefficients[:vlp] == whole.coefficients[:vlp]
+    assert fresh.coefficients[vlp] == (0.5, 0.5, 0.0, 0.0, 0.0)  # the mean of both
+    assert fresh.thresholds == (*whole.thresholds[:vlp], 0.5)
+    assert fresh.calibration is not None
+    assert (fresh.calibration.slope[vlp], fresh.calibration.offset[vlp]) == (1.0, 0.0)
+    scores = compare(without, 1.0, known={"hybrid": whole})
+    assert scores["hybrid"].particles["virus-like-particle"].predicted > 40  # of 3 x 40 that are there
 
 
 def test_a_hit_is_within_half_a_radius_of_a_particle_of_its_type() -> None:

@@ -187,6 +187,32 @@ def test_an_interrupted_folder_is_completed_to_the_same(labelled_runs: Path, tmp
     assert kept.stat().st_mtime_ns == before
 
 
+def test_a_run_that_would_change_its_part_is_told(labelled_runs: Path, tmp_path: Path):
+    runs = [run.tomogram_path.parents[1] for run in find_runs(labelled_runs)]
+    names = [run.name for run in runs]
+    write_slices(runs[:2], tmp_path / "slices", settings=settings())
+    with pytest.raises(InputError, match=f"run {names[1]} was for val and would be for train; tell which are for val"):
+        write_slices(runs, tmp_path / "slices", settings=settings())
+    with pytest.raises(InputError, match=f"run {names[0]} was for train and is not in it now"):
+        write_slices(runs[1:], tmp_path / "slices", settings=settings())
+    path = write_slices([runs[0], runs[2]], tmp_path / "slices", validation_directories=[runs[1]], settings=settings())
+    assert read_slice_folder(path.parent).runs == {"train": [names[0], names[2]], "val": [names[1]]}
+
+
+def test_what_a_folder_of_slices_is_told_from_another_by(labelled_runs: Path, tmp_path: Path):
+    path = write_slices([labelled_runs], tmp_path / "slices", settings=settings())
+    before = read_slice_folder(path.parent)
+    assert not before.equalised
+    moved = path.parent.rename(tmp_path / "moved")
+    assert read_slice_folder(moved).digest == before.digest
+    image = next((moved / "images" / "train").rglob("*.png"))
+    image.rename(image.with_name("z999_y000_x000.png"))
+    other = read_slice_folder(moved).digest
+    label = next(path for path in (moved / "labels").rglob("*.txt") if path.read_text())
+    label.write_text(label.read_text().replace("0.", "0.1", 1))
+    assert len({before.digest, other, read_slice_folder(moved).digest}) == 3
+
+
 def test_a_folder_of_another_request_is_refused(labelled_runs: Path, tmp_path: Path):
     output = tmp_path / "slices"
     write_slices([labelled_runs], output, settings=settings())
@@ -254,6 +280,7 @@ def test_equalised_slices_are_what_prediction_shows_and_plain_ones_stay_as_they_
 ):
     path = write_slices([labelled_runs], tmp_path / "slices", settings=settings(equalise=True))
     folder = read_slice_folder(path.parent)
+    assert folder.equalised
     plain = 0
     for part, runs in folder.runs.items():
         for run in runs:
@@ -306,7 +333,7 @@ def test_one_run_alone_leaves_none_to_validate_on(labelled_runs: Path, tmp_path:
 
 
 def test_a_folder_for_other_classes_is_refused(tmp_path: Path):
-    path = write_data_yaml(tmp_path, YoloSettings())
+    path = write_data_yaml(tmp_path, YoloSettings(), equalised=False)
     text = path.read_text()
     path.write_text(text.replace("ribosome", "proteasome"))
     with pytest.raises(InputError, match=r"its classes are .*proteasome"):

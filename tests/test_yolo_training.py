@@ -91,11 +91,24 @@ def test_the_papers_preset_is_the_papers_recipe():
     expected = {"epochs": 100, "warmup_epochs": 10, "batch": 32, "imgsz": 640, "optimizer": "AdamW", "lr0": 3e-4}
     expected |= {"seed": 8620, "degrees": 45, "shear": 5, "fliplr": 0.5, "flipud": 0.5}
     assert {name: arguments[name] for name in expected} == expected
+    assert arguments["augmentations"] == []  # or albumentations, where it is installed, would blur and grey the slices
     assert arguments["mixup"] > 0
     assert arguments["copy_paste"] > 0
 
 
-@pytest.mark.parametrize("bad", [{"image_pixels": 100}, {"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"image_pixels": 100},
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": 2.0},
+        {"flip": 1.5},
+        {"mosaic": -0.1},
+        {"shear_degrees": 90.0},
+    ],
+)
 def test_impossible_recipes_are_refused(bad):
     with pytest.raises(InputError):
         YoloRecipe(**bad)
@@ -259,7 +272,8 @@ def test_bad_requests_are_refused_before_anything_is_written(tmp_path: Path, sli
     ("limit", "epochs", "stops"),
     [(None, 30, False), (110.0, 5, False), (107.0, 4, False), (61.0, 3, False), (59.0, 2, True)],
 )
-def test_as_many_epochs_are_planned_as_fit_into_the_time(limit: float | None, epochs: int, stops: bool):
+@pytest.mark.parametrize("was_last", [False, True])
+def test_as_many_epochs_are_planned_as_fit_into_the_time(limit: float | None, epochs: int, stops: bool, was_last: bool):
     planned = []
     trainer = SimpleNamespace(
         time_limit_seconds=limit,
@@ -270,12 +284,12 @@ def test_as_many_epochs_are_planned_as_fit_into_the_time(limit: float | None, ep
         recipe=replace(PRESETS["ours"], epochs=37),
         scheduler=SimpleNamespace(last_epoch=0),
         args=SimpleNamespace(close_mosaic=0),
-        stop=False,
+        stop=was_last,  # by a schedule that was judged by a longer epoch
     )
     trainer._setup_scheduler = lambda: planned.append(trainer.epochs)
     SliceTrainer._keep_within_time(trainer)
     assert trainer.epochs == 7 + epochs
-    assert trainer.stop is stops
+    assert trainer.stop is (stops if limit else was_last)
     assert planned == ([] if limit is None else [7 + epochs])
     assert getattr(trainer.args, "epochs", 37) == 7 + epochs  # which the checkpoint keeps
     assert trainer.scheduler.last_epoch == (0 if limit is None else 8)
@@ -299,10 +313,13 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
             train_yolo([slices], tmp_path / "run", recipe=TINY, device="cpu", progress=False)
         with pytest.raises(InputError, match="with epochs = 2, got 3"):
             check_checkpoint(tmp_path / "run" / "training" / "weights" / "last.pt", {"epochs": 3})
-        others = other_runs(slices, tmp_path / "others")
+        others, relabelled = other_runs(slices, tmp_path / "others"), tmp_path / "relabelled"
+        shutil.copytree(slices, relabelled)
+        next(path for path in sorted((relabelled / "labels").rglob("*.txt")) if path.read_text()).write_text("")
         for data, recipe, said in (
             (slices, replace(TINY, learning_rate=0.5), r"recipe\.learning_rate"),
-            (others, TINY, "training_runs"),
+            (others, TINY, "slices, training_runs"),
+            (relabelled, TINY, "slices"),
         ):
             with pytest.raises(InputError, match=f"gone on with as it began, but {said} changed"):
                 train_yolo([data], tmp_path / "run", recipe=recipe, resume=True, device="cpu", progress=False)
@@ -336,6 +353,30 @@ def test_a_training_leaves_a_model_its_record_and_a_checkpoint_to_go_on_from(sli
     assert record >= {"results.csv", "results.png", "confusion_matrix_normalized.png"}
     with pytest.raises(InputError, match="all 2 epochs are done"):
         train_yolo([slices], tmp_path / "run", recipe=TINY, resume=True, device="cpu", progress=False)
+
+
+@pytest.mark.slow
+def test_of_a_first_epoch_that_is_not_finite_nothing_is_kept_and_equalised_slices_are_told(
+    labelled_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = SliceSettings(every=8, equalise=True)
+    slices = write_slices([labelled_runs], tmp_path / "equalised", settings=settings).parent
+    once = replace(TINY, epochs=1, equalise=False)
+
+    def spoilt(self: Float32Loss, preds: object, batch: dict[str, object]) -> object:
+        loss, parts = original(self, preds, batch)
+        return loss * float("nan"), parts
+
+    original = Float32Loss.__call__
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with monkeypatch.context() as patch:
+            patch.setattr(Float32Loss, "__call__", spoilt)
+            with pytest.raises(InputError, match=r"^epoch 1 left numbers that are not finite; .* before is whole$"):
+                train_yolo([slices], tmp_path / "run", recipe=once, device="cpu", progress=False)
+        assert not [path for path in (tmp_path / "run").rglob("*") if path.suffix in (".pt", ".safetensors")]
+        folder = train_yolo([slices], tmp_path / "run", recipe=once, device="cpu", progress=False)
+    assert load_yolo(folder).settings.spectrum == read_slice_folder(slices).image.spectrum != ()
 
 
 @pytest.mark.parametrize(

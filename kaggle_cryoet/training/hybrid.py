@@ -1,5 +1,6 @@
 """Fit the hybrid: what the 3D U-Net and YOLO11 make of a candidate, brought to one probability, type by type."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,11 @@ from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.models.folder import weights_digest
 from kaggle_cryoet.models.hybrid import FEATURES, HybridModel
 from kaggle_cryoet.models.odds import logistic
-from kaggle_cryoet.models.store import load_unet, load_yolo, save_hybrid
-from kaggle_cryoet.particles import PARTICLES
+from kaggle_cryoet.models.store import load_hybrid, load_unet, load_yolo, save_hybrid
+from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
 from kaggle_cryoet.picking.branches import HYBRID_FOLDER, UNET_FOLDER, YOLO_FOLDER
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
-from kaggle_cryoet.picking.choose import choose, expected_counts
+from kaggle_cryoet.picking.choose import Decides, choose, expected_counts
 from kaggle_cryoet.picking.detect import prepare
 from kaggle_cryoet.picking.devices import choose_devices
 from kaggle_cryoet.picking.equalise import show
@@ -26,15 +27,19 @@ from kaggle_cryoet.picking.fuse import Candidates, rank, suppress_each_type
 from kaggle_cryoet.picking.pickers import MODELS_NOTE, UNetPicker, YoloPicker, propose
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.training.calibration import find_hits, fit_calibration
+from kaggle_cryoet.training.calibration import find_hits
+from kaggle_cryoet.training.decisions import absent_types, fit_decisions
 from kaggle_cryoet.training.left_out import others_of, picks_by_others, warn_if_trained_on
 from kaggle_cryoet.training.logistic import fit_logistic
-from kaggle_cryoet.training.thresholds import fit_thresholds
 from kaggle_cryoet.training.volumes import find_labelled_runs, load_labelled_volume
+
+logger = logging.getLogger(__name__)
 
 PRIOR = {"unet_logit": 0.5, "yolo_logit": 0.5}
 """Coefficients without examples: the mean of both logits, whoever found it."""
 PRIOR_STRENGTH = 2.0
+EVEN = (0.5,) * len(PARTICLES)
+"""Thresholds of probabilities that nothing was fitted to."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,6 +79,9 @@ def fit_hybrid_folder(
 ) -> HybridFit:
     """Run both branches on labelled runs, fit the hybrid to what they find, and write its model folder.
 
+    Of a particle type that is in none of the runs it keeps what the hybrid beside the two models makes of it, if there
+    is one.
+
     Parameters
     ----------
     data_directories
@@ -109,8 +117,15 @@ def fit_hybrid_folder(
     examples = collect_examples(
         data_directories, unet, yolo, settings, tomogram_type=tomogram_type, device=device, progress=progress
     )
-    scores = compare(examples, settings.suppression_radius)
-    hybrid = fit_hybrid(examples, settings.suppression_radius)
+    known = _hybrid_before(weights / HYBRID_FOLDER)
+    decided: dict[str, Decides] = {"unet": unet.model, "yolo": yolo.model}
+    decided |= {} if known is None else {"hybrid": known}
+    scores = compare(examples, settings.suppression_radius, known=decided)
+    hybrid = fit_hybrid(examples, settings.suppression_radius, known=known)
+    absent = absent_types(examples.truth.values())
+    if absent:
+        how = "the mean of both networks is taken" if known is None else "what decides about it stays as it was"
+        logger.warning("no %s in any of the runs: %s", ", ".join(absent), how)
     provenance = {
         "runs": sorted(examples.truth),
         "left_out_scores": {name: score.to_json_dict() for name, score in scores.items()},
@@ -161,8 +176,19 @@ def collect_examples(
     return Examples(candidates=candidates, unet=by_unet, yolo=by_yolo, truth=truth, expected=expected)
 
 
-def fit_hybrid(examples: Examples, suppression_radius: float) -> HybridModel:
-    """The logistic model of each type, and what decides about its probabilities, on all runs of the examples."""
+def _hybrid_before(folder: Path) -> HybridModel | None:
+    """The hybrid in a folder, None if there is none that can be read: it is to be replaced."""
+    try:
+        return load_hybrid(folder)
+    except InputError:
+        return None
+
+
+def fit_hybrid(examples: Examples, suppression_radius: float, *, known: HybridModel | None = None) -> HybridModel:
+    """The logistic model of each type, and what decides about its probabilities, on all runs of the examples.
+
+    Of a type that is in none of them it is that of `known`, or else of `PRIOR`: nobody may have looked for it.
+    """
     runs = list(examples.truth)
     features = np.concatenate([examples.candidates[run].features for run in runs])
     label = np.concatenate([examples.candidates[run].picks.label for run in runs])
@@ -172,30 +198,37 @@ def fit_hybrid(examples: Examples, suppression_radius: float) -> HybridModel:
         fit_logistic(features[label == kind], hit[label == kind], prior, PRIOR_STRENGTH)
         for kind in range(len(PARTICLES))
     ]
-    model = HybridModel(
-        coefficients=tuple(tuple(row.tolist()) for row in coefficients),
-        thresholds=(0.5,) * len(PARTICLES),
-        provenance={},
-    )
+    before = HybridModel(coefficients=(tuple(prior.tolist()),) * len(PARTICLES), thresholds=EVEN, provenance={})
+    before = before if known is None else known
+    absent = absent_types(examples.truth.values())
+    rows = [
+        before.coefficients[kind] if name in absent else tuple(coefficients[kind].tolist())
+        for kind, name in enumerate(PARTICLE_NAMES)
+    ]
+    model = HybridModel(coefficients=tuple(rows), thresholds=EVEN, provenance={})
     ranked = {run: rank(examples.candidates[run], model, suppression_radius) for run in runs}
-    return replace(
-        model,
-        thresholds=fit_thresholds(ranked, examples.truth),
-        calibration=fit_calibration(ranked, examples.truth),
-    )
+    fitted = fit_decisions(ranked, examples.truth, known=before)
+    return replace(model, thresholds=fitted.thresholds, calibration=fitted.calibration)
 
 
-def compare(examples: Examples, suppression_radius: float) -> dict[str, Score]:
-    """Scores of the branches, of the mean of their scores, and of the hybrid, each fitted without the scored run."""
+def compare(
+    examples: Examples, suppression_radius: float, *, known: Mapping[str, Decides] | None = None
+) -> dict[str, Score]:
+    """Scores of the branches, of the mean of their scores, and of the hybrid, each fitted without the scored run.
+
+    Of types that are in none of the others `known` decides, by name of `unet`, `yolo` and `hybrid`.
+    """
+    known = known or {}
     mean = {run: _mean_of_both(found, suppression_radius) for run, found in examples.candidates.items()}
     truth, expected = examples.truth, examples.expected
     found = {
-        name: picks_by_others(candidates, truth, expected)
+        name: picks_by_others(candidates, truth, expected, known=known.get(name))
         for name, candidates in (("unet", examples.unet), ("yolo", examples.yolo), ("mean", mean))
     }
     found["hybrid"] = {}
     for run in truth:
-        model = fit_hybrid(replace(examples, truth=others_of(run, truth)), suppression_radius)
+        others, before = replace(examples, truth=others_of(run, truth)), known.get("hybrid")
+        model = fit_hybrid(others, suppression_radius, known=before if isinstance(before, HybridModel) else None)
         found["hybrid"][run] = choose(rank(examples.candidates[run], model, suppression_radius), model, expected[run])
     return {name: evaluate(picks, truth) for name, picks in found.items()}
 

@@ -88,7 +88,7 @@ def write_slices(
     `images/{train,val}/<run>/*.png`, `labels/{train,val}/<run>/*.txt`. Without validation directories every eighth run,
     at least one, is for validation. A run appears whole or not at all; a folder that was interrupted is completed by
     the same call, and one of the same settings with fewer runs grows, unless slices are equalised: their spectrum is
-    that of all.
+    that of all. Runs that are there stay in the part they are in, which among more runs takes validation directories.
 
     Raises
     ------
@@ -113,7 +113,8 @@ def write_slices(
                 if not (output / IMAGES / part / run.name).is_dir():
                     volume = load_labelled_volume(run, adapt=settings.adapt)
                     _write_run(output, volume, part, settings, spectrum if settings.equalise else ())
-            return write_data_yaml(output, replace(settings.image, spectrum=spectrum))
+            image = replace(settings.image, spectrum=spectrum)
+            return write_data_yaml(output, image, equalised=settings.equalise)
         except OSError as error:
             raise InputError(f"{output}: cannot be written ({error})") from error
 
@@ -202,7 +203,10 @@ def _check_folder(output: Path, request: Mapping[str, Any]) -> None:
     if not same or moved or others or grows:
         why = f"its settings are {before['settings']}"
         if same and moved:
-            why = f"run {moved[0]} is not in it now"
+            now, part = request["runs"].get(moved[0]), before["runs"][moved[0]]
+            why = f"run {moved[0]} was for {part} and is not in it now"
+            if now is not None:
+                why = f"run {moved[0]} was for {part} and would be for {now}; tell which are for validation"
         elif same and others:
             why = f"run {others[0]} had other picks"
         elif same:

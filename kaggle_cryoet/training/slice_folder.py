@@ -1,5 +1,6 @@
 """A folder of slices: where its parts are, and the `data.yaml` that says what is in it."""
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,9 +28,13 @@ class SliceFolder:
     """Names of the runs of each of `PARTS`."""
     longest_edge_pixels: int
     """Of the first image of each run."""
+    equalised: bool
+    """Whether its images show tomograms with their mean spectrum."""
+    digest: str
+    """What tells it from a folder with other images by name, other boxes or another `data.yaml`."""
 
 
-def write_data_yaml(folder: Path, image: YoloSettings) -> Path:
+def write_data_yaml(folder: Path, image: YoloSettings, *, equalised: bool) -> Path:
     """Write `data.yaml`; paths in it are relative to it, so that the folder may be moved."""
     path = folder / DATA_FILE
     content = {part: f"{IMAGES}/{part}" for part in PARTS} | {
@@ -37,6 +42,7 @@ def write_data_yaml(folder: Path, image: YoloSettings) -> Path:
         "channels": 3,
         "image": {name: value for name, value in asdict(image).items() if name != "size"}
         | {"spectrum": list(image.spectrum)},
+        "equalised": equalised,
     }
     with whole_file(path) as partial:
         partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf8")
@@ -78,4 +84,21 @@ def read_slice_folder(folder: Path) -> SliceFolder:
             if pixels is None:
                 raise InputError(f"{png}: not a PNG image")
             longest = max(longest, *pixels.shape[:2])
-    return SliceFolder(data_yaml=path, image=image, runs=runs, longest_edge_pixels=longest)
+    return SliceFolder(
+        data_yaml=path,
+        image=image,
+        runs=runs,
+        longest_edge_pixels=longest,
+        equalised=bool(content.get("equalised", False)),
+        digest=_digest(folder),
+    )
+
+
+def _digest(folder: Path) -> str:
+    """Digest of `data.yaml`, the names of the images, and the boxes."""
+    digest = hashlib.sha256((folder / DATA_FILE).read_bytes())
+    for path in sorted((folder / IMAGES).rglob("*.png")):
+        digest.update(str(path.relative_to(folder)).encode())
+    for path in sorted((folder / LABELS).rglob("*.txt")):
+        digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]

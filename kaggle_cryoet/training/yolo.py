@@ -113,7 +113,7 @@ def train_yolo(
         folder = _slice_folder(
             data_directories, validation_directories, output, recipe, slices, adapt, resume=resume, progress=progress
         )
-        spectrum = folder.image.spectrum if recipe.equalise else ()
+        spectrum = folder.image.spectrum if recipe.equalise or folder.equalised else ()
         settings = replace(folder.image, size=start.size, spectrum=spectrum)
         arguments = ultralytics_arguments(recipe, image_pixels=_image_pixels(recipe, folder), seed=seed) | {
             "model": str(checkpoint) if resume else f"yolo11{start.size}.yaml",
@@ -132,6 +132,7 @@ def train_yolo(
             "started_from": start.origin,
             "training_runs": folder.runs["train"],
             "validation_runs": folder.runs["val"],
+            "slices": folder.digest,
             "image_pixels": arguments["imgsz"],
             "recipe": asdict(recipe),
         }
@@ -139,7 +140,7 @@ def train_yolo(
         if resume:  # the batch that memory has room for is ultralytics' matter: the recipe is compared
             known = load_yolo(last)
             minutes = known.provenance["minutes"]
-            now = {name: provenance[name] for name in ("training_runs", "validation_runs", "recipe")}
+            now = {name: provenance[name] for name in ("training_runs", "validation_runs", "slices", "recipe")}
             before = {**known.provenance, "images": asdict(known.settings)}
             check_unchanged(before, {**now, "images": asdict(settings)}, what="a training")
         from kaggle_cryoet.training.local_ultralytics import local_ultralytics

@@ -53,10 +53,26 @@ class YoloRecipe:
         """Check that every number makes sense."""
         if self.image_pixels % 32 or min(self.image_pixels, self.images_per_epoch, self.warmup_epochs) < 0:
             raise InputError(f"image edges must be multiples of 32 and no number negative, got {self}")
-        if min(self.epochs, self.batch_size) < 1 or self.learning_rate <= 0:
-            raise InputError(f"epochs and batch size must be 1 or more, the learning rate positive, got {self}")
+        if min(self.epochs, self.batch_size) < 1 or not 0 < self.learning_rate <= 1:
+            raise InputError(f"epochs and batch size must be 1 or more, the learning rate up to 1, got {self}")
+        shares = {name: getattr(self, name) for name in SHARES}
+        if not all(0 <= share <= 1 for share in shares.values()):
+            raise InputError(f"shares and probabilities are from 0 to 1, got {shares}")
+        if not (0 <= self.rotation_degrees <= 180 and 0 <= self.shear_degrees < 90 and self.weight_decay >= 0):
+            raise InputError(f"angles and the weight decay must not be negative, nor turn an image over, got {self}")
 
 
+SHARES = (
+    "last_learning_rate",
+    "scale",
+    "translation",
+    "flip",
+    "flip_z",
+    "mosaic",
+    "mixup",
+    "copy_paste",
+    "closing_share",
+)
 PRESETS: dict[str, YoloRecipe] = {
     "ours": YoloRecipe(images_per_epoch=3200),
     "paper": YoloRecipe(
@@ -118,6 +134,7 @@ def ultralytics_arguments(recipe: YoloRecipe, *, image_pixels: int, seed: int) -
         "hsv_h": 0.0,
         "hsv_s": 0.0,
         "hsv_v": 0.0,
+        "augmentations": [],  # none of albumentations, which joins in by itself where it is installed
         "amp": False,  # its check would fetch weights; the trainer turns on half precision itself
         "deterministic": False,
         "seed": seed,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import RandomSampler
 
+from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.precision import cpu_has_bfloat16
 from kaggle_cryoet.models.yolo11 import YoloSettings, build_yolo, offline_ultralytics
 from kaggle_cryoet.training.time_limit import fitting_epochs
@@ -66,6 +67,7 @@ class SliceTrainer(UltralyticsTrainer):
         self.recipe = recipe
         self.settings = settings
         self.initial_weights = weights
+        self.scaler_before: dict[str, Any] = {}  # of a checkpoint, on a GPU
         self.started = monotonic()
         self.time_limit_seconds = time_limit_seconds
         threads = torch.get_num_threads()
@@ -140,6 +142,8 @@ class SliceTrainer(UltralyticsTrainer):
         super()._setup_train()
         self.amp = self.device.type == "cuda" or cpu_has_bfloat16()
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp and self.device.type == "cuda")
+        if self.scaler_before:
+            self.scaler.load_state_dict(self.scaler_before)
 
     def validate(self) -> Any:
         """Look at the validation images; with plots the last time."""
@@ -150,7 +154,19 @@ class SliceTrainer(UltralyticsTrainer):
         """Nothing is left to do: the last look was plotted, and the best model is kept elsewhere."""
 
     def save_model(self) -> bool:
-        """Shorten the schedule if need be, keep models, then write the checkpoint; the one before stays until then."""
+        """Shorten the schedule if need be, keep models, then write the checkpoint; the one before stays until then.
+
+        Raises
+        ------
+        InputError
+            If loss or weights are not finite; nothing is written then.
+        """
+        average = self.ema.ema.state_dict().values()
+        if not all(bool(value.isfinite().all()) for value in (self.loss, *average) if value.is_floating_point()):
+            raise InputError(
+                f"epoch {self.epoch + 1} left numbers that are not finite; expected a lower learning rate; what was "
+                "saved before is whole"
+            )
         self._keep_within_time()
         path = self.last
         self.last = path.with_name("unfinished.pt")
@@ -165,6 +181,7 @@ class SliceTrainer(UltralyticsTrainer):
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
         """Ultralytics' return to a checkpoint; its table loses what was written after it."""
         super().resume_training(ckpt)
+        self.scaler_before = (ckpt or {}).get("scaler") or {}
         if self.csv.is_file():
             lines = self.csv.read_text(encoding="utf8").splitlines(keepends=True)
             with whole_file(self.csv) as partial:
@@ -183,4 +200,4 @@ class SliceTrainer(UltralyticsTrainer):
             self.args.close_mosaic = round(self.recipe.closing_share * fitting)
             self._setup_scheduler()
             self.scheduler.last_epoch = self.epoch
-        self.stop |= self.epoch + 1 >= self.epochs
+        self.stop = self.epoch + 1 >= self.epochs  # also where the epoch that was to be the last leaves time for more
