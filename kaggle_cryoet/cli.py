@@ -202,7 +202,7 @@ for verb in (look, confusion, detections, simulate, beads, calibrate, slices, tr
 
 @cli.command()
 @click.argument("output_dir", type=click.Path(path_type=Path))
-@click.option("--owner", default="", metavar="NAME", help="Your name on Kaggle, which becomes part of the id.")
+@click.option("--owner", default="", metavar="NAME", help="Your user name, as in kaggle.com/NAME, for the id.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Model folder to ship in place of the package's own.")
 @click.option("--wheels", type=click.Path(path_type=Path), help="Folder with the wheels and their lock.")
 def bundle(output_dir: Path, owner: str, weights: Path | None, wheels: Path | None) -> None:

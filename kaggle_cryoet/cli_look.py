@@ -12,7 +12,9 @@ from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option("--picks", "picks_dir", type=click.Path(path_type=Path), help="Picks of its tomogram (copick JSON).")
-@click.option("--z", type=click.IntRange(0), help="Which slice of the tomogram it is; needed with --picks.")
+@click.option(
+    "--z", type=click.IntRange(0), help="Which slice of its tomogram it is, the first being 0; needed with --picks."
+)
 @click.option("--voxel", default=CZII_VOXEL_ANGSTROM, show_default=True, metavar="ANGSTROM", help="Edge of a pixel.")
 @particles_option
 @click.option("--confidence", default=0.25, show_default=True, help="Detections must be above it.")

@@ -1,10 +1,14 @@
 """The verbs of the command line that draw: confusions of types, curves of a training, detections in slices."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from kaggle_cryoet.cli_options import device_option
+from kaggle_cryoet.cli_options import adapt_options, device_option, tomogram_type_option
+
+if TYPE_CHECKING:
+    from kaggle_cryoet.picking.adapt import AdaptSettings
 
 
 @click.command()
@@ -14,7 +18,10 @@ from kaggle_cryoet.cli_options import device_option
 def confusion(submission: Path, truth: Path, output: Path | None) -> None:
     """Show which particle types a submission takes for which, with what it misses and what is not there."""
     from kaggle_cryoet.report.confusion import compare, format_confusion, write_confusion
+    from kaggle_cryoet.report.style import check_picture
 
+    if output is not None:
+        check_picture(output, others=(".json",))
     matrix = compare(submission, truth)
     click.echo(format_confusion(matrix))
     if output is not None:
@@ -23,7 +30,9 @@ def confusion(submission: Path, truth: Path, output: Path | None) -> None:
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Picture (.png) to write.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("curves.png"), show_default=True, help="Picture to write."
+)
 def curves(results: Path, output: Path) -> None:
     """Draw precision, recall, mAP50, mAP50-95 and losses of RESULTS, a model folder of a YOLO11 or its results.csv."""
     from kaggle_cryoet.report.detector_curves import save_detector_curves
@@ -39,6 +48,8 @@ def curves(results: Path, output: Path) -> None:
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the pictures.")
 @click.option("--count", type=click.IntRange(1), default=4, show_default=True, help="Slices.")
 @click.option("--confidence", type=float, default=0.25, show_default=True, help="Detections must be above it.")
+@tomogram_type_option
+@adapt_options
 @device_option
 def detections(
     tomogram_dir: Path,
@@ -47,6 +58,8 @@ def detections(
     output: Path,
     count: int,
     confidence: float,
+    tomogram_type: str,
+    adapt: "AdaptSettings",
     device: str,
 ) -> None:
     """Draw what YOLO11 finds in single slices of a tomogram in TOMOGRAM_DIR, against its picks if it has any."""
@@ -59,6 +72,8 @@ def detections(
         weights=weights,
         count=count,
         least_confidence=confidence,
+        tomogram_type=tomogram_type,
+        adapt=adapt,
         device=device,
     )
     for path, counted in pictures.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kaggle_cryoet.errors import InputError
 
 if TYPE_CHECKING:
+    from kaggle_cryoet.picking.adapt import AdaptSettings
     from kaggle_cryoet.report.slice_count import SliceCount
 
 
@@ -19,6 +20,8 @@ def draw_detections_in(
     weights: str | Path | None = None,
     count: int = 4,
     least_confidence: float = 0.25,
+    tomogram_type: str = "denoised",
+    adapt: AdaptSettings | None = None,
     device: str = "auto",
 ) -> dict[Path, SliceCount]:
     """Detect particles in a tomogram's slices, and draw some of these; what is in each, by path of its picture.
@@ -39,6 +42,10 @@ def draw_detections_in(
         Number of slices.
     least_confidence
         Detections must be above it.
+    tomogram_type
+        Reconstruction to take where the run has several.
+    adapt
+        What is known better than the tomogram says.
     device
         `auto`, `cpu` or `cuda`.
 
@@ -59,12 +66,12 @@ def draw_detections_in(
     from kaggle_cryoet.runs import find_runs
 
     settings = DetectSettings(least_confidence=least_confidence, stride_z=1)  # any slice may be drawn
-    runs = {run.name: run for run in find_runs(tomogram_dir)}
+    runs = {run.name: run for run in find_runs(tomogram_dir, tomogram_type=tomogram_type)}
     if run_name is not None and run_name not in runs:
         raise InputError(f"{tomogram_dir}: holds no run {run_name}; it holds {', '.join(list(runs)[:5])}")
     run = runs[run_name or next(iter(runs))]
     model = load_yolo(find_models("yolo", Path(weights or SHIPPED_WEIGHTS))[YOLO_FOLDER])
-    tomogram, exchanged = read_adapted(run)
+    tomogram, exchanged = read_adapted(run, adapt)
     truth = None if run.picks_directory is None else read_copick(run.picks_directory)
     if truth is not None and exchanged:
         truth = truth.with_y_and_x_exchanged()

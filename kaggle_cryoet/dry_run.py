@@ -53,8 +53,8 @@ def dry_run(
     runs = [run for run in found if run.picks_directory is not None]
     if not runs:
         raise InputError(
-            f"run {found[0].name} has no picks, which a dry run needs; use predict for unlabelled tomograms "
-            f"({NO_LABELS})"
+            f"run {found[0].name} has no picks, which a dry run needs; looked for <run>/Picks/<particle>.json and "
+            f"overlay/ExperimentRuns/<run>/Picks ({NO_LABELS}); use predict for unlabelled tomograms"
         )
     if len(runs) < len(found):
         logger.warning("%d of %d runs have no picks and are left out", len(found) - len(runs), len(found))

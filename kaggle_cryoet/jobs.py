@@ -131,6 +131,7 @@ def run_prediction(
         raise InputError(f"the time limit must be positive, got {time_limit_seconds} s")
     deadline = None if time_limit_seconds is None else started + time_limit_seconds
     runs = find_runs(tomogram_dir, tomogram_type=tomogram_type, names=run_names)
+    _check_beside(Path(output), runs)
     weights = SHIPPED_WEIGHTS if weights is None else Path(weights)
     settings = settings or PickSettings()
     branch = branch or settings.branch
@@ -174,6 +175,15 @@ def run_prediction(
         used = {"branch": branch, "weights": ", ".join(map(str, folders.values()))}
         write_report(writer, runs, prediction, truth=None, score=None, settings=used, command=command)
     return prediction
+
+
+def _check_beside(output: Path, runs: Sequence[RunLocation]) -> None:
+    """Raise if a csv would be written over a tomogram, or into one."""
+    place = output.absolute().resolve()
+    for run in runs:
+        tomogram = run.tomogram_path.resolve()
+        if tomogram == place or tomogram in place.parents:
+            raise InputError(f"{output}: lies where the tomogram {run.name} is; expected another csv to write")
 
 
 def _make_folder(folder: Path) -> None:
@@ -248,9 +258,10 @@ def join(submissions: Sequence[str | Path], output: str | Path) -> pandas.DataFr
         If a csv cannot be read, an experiment is in two of them, or the new one cannot be written.
     """
     from kaggle_cryoet.growing import missing_runs
-    from kaggle_cryoet.submission import read_submission, write_submission
+    from kaggle_cryoet.submission import check_replaceable, read_submission, write_submission
     from kaggle_cryoet.whole_file import sole_writer
 
+    check_replaceable(Path(output))
     joined: dict[str, Picks] = {}
     for path in map(Path, submissions):
         picks = read_submission(path)
@@ -277,10 +288,9 @@ def write_report(
 ) -> Path:
     """Draw the picked tomograms, which are read again for it, and write the page."""
     for run in runs:
+        true = None if truth is None else truth[run.name]
         if run.name in prediction.picks:
-            true = None if truth is None else truth[run.name]
-            try:
-                writer.add_tomogram(run, prediction.picks[run.name], true, seconds=prediction.seconds[run.name])
-            except InputError as error:
-                logger.warning("the report is without %s: %s", run.name, error)
+            writer.add_tomogram(run, prediction.picks[run.name], true, seconds=prediction.seconds[run.name])
+        elif true is not None:
+            writer.add_missed(run.name, true)
     return writer.finish(score, prediction.failed, settings, command=command)

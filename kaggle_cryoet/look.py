@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM, index_to_angstrom
+from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.adapt import COARSEST_ANGSTROM, FINEST_ANGSTROM, TONES, AdaptSettings, adapt
 from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, YOLO_FOLDER, find_models
 
@@ -77,16 +78,20 @@ def look_at_image(
     """
     from kaggle_cryoet.report.look_picture import draw_look
     from kaggle_cryoet.report.slice_count import count_detections
+    from kaggle_cryoet.report.style import check_picture
     from kaggle_cryoet.slice_image import read_slice_image
 
     path, output = Path(path), Path(output)
     settings = settings or LookSettings()
     if output.exists() and output.resolve() == path.resolve():
         raise InputError(f"{output}: is the image to look at; expected another file to write")
+    check_picture(output)
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output}: its folder does not exist")
     image = read_slice_image(path)
     truth = None if picks_directory is None else _picks_of_one_run(picks_directory)
+    if truth is not None:
+        _warn_beyond(truth, z * settings.voxel_angstrom, path)
     found, radius_angstrom = detect_in_image(image, weights, settings)
     count = count_detections(found, truth, z_angstrom=z * settings.voxel_angstrom)
     draw_look(image, count, radius_angstrom, voxel_angstrom=settings.voxel_angstrom, name=path.stem, output=output)
@@ -120,6 +125,17 @@ def detect_in_image(
         score=detections.confidence,
     )
     return found, detections.diameter_voxels.mean(axis=1) / 2 * slab.voxel_angstrom
+
+
+def _warn_beyond(picks: Picks, z_angstrom: float, path: Path) -> None:
+    """Say so if a slice lies above or below all picks."""
+    z, radius = picks.position_zyx_angstrom[:, 0], max(particle.radius_angstrom for particle in PARTICLES)
+    if len(z) and not z.min() - radius <= z_angstrom <= z.max() + radius:
+        logger.warning(
+            "%s: lies at %.0f Å, and all picks from %.0f to %.0f Å: is it this slice, and are these its voxels?",
+            path,
+            *(z_angstrom, z.min(), z.max()),
+        )
 
 
 def _picks_of_one_run(directory: str | Path) -> Picks:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.particles import PARTICLES
-from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.picks import LEAST_TOLD, Picks, concatenate, read_copick
 from kaggle_cryoet.runs import find_picks
 from kaggle_cryoet.submission import read_submission
 
@@ -29,6 +29,8 @@ BETA = 4.0
 
 HIT_FRACTION_OF_RADIUS = 0.5
 """Largest distance of a hit from the particle's centre, as a fraction of the particle's radius."""
+MOST_TIMES = 5.0
+"""Where nothing is hit and positions of the one reach more than so many times further than of the other, it is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,8 @@ def evaluate(predicted: Mapping[str, Picks], truth: Mapping[str, Picks]) -> Scor
             n_true += len(reference_position)
             n_hit += _count_hits(position, reference_position, HIT_FRACTION_OF_RADIUS * particle.radius_angstrom)
         particles[particle.name] = _particle_score(n_predicted, n_true, n_hit, particle.weight)
+    if not any(row.hit for row in particles.values()):
+        _warn_of_another_unit(predicted, truth)
     total = sum(row.weight * row.fbeta for row in particles.values())
     return Score(score=total / sum(row.weight for row in particles.values()), particles=particles)
 
@@ -134,6 +138,22 @@ def warn_of_unpredicted(predicted: Mapping[str, Picks], truth: Mapping[str, Pick
             len(absent),
             len(labelled),
             absent[0],
+        )
+
+
+def _warn_of_another_unit(predicted: Mapping[str, Picks], truth: Mapping[str, Picks]) -> None:
+    """Say so if predictions reach much less far than what is there, or much further."""
+    both = [
+        concatenate([picks[run] for run in truth if run in picks]).position_zyx_angstrom for picks in (predicted, truth)
+    ]
+    if min(map(len, both)) < LEAST_TOLD:
+        return
+    found, there = (float(position.max()) for position in both)
+    if not 1 / MOST_TIMES < found / max(there, 1e-9) < MOST_TIMES:
+        logger.warning(
+            "nothing is hit; predictions reach to %.0f Å and what is there to %.0f Å: is either in voxels?",
+            found,
+            there,
         )
 
 

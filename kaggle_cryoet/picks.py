@@ -20,6 +20,8 @@ CURATOR = "curation"
 """Who signs the competition's picks."""
 USER_ID = "kaggle-cryoet"
 """Who signs copick files of what this program found."""
+LEAST_TOLD = 5
+"""Of fewer picks nothing is said of where they lie."""
 NO_LABELS = f"files named {USER_ID}_..., of what was found by it, do not count"
 """Said where labels are missing."""
 
@@ -102,7 +104,7 @@ def check_inside(
 ) -> None:
     """Raise if a pick lies outside the voxels of a volume; `what` names the picks in the message.
 
-    So many voxels may have been cut off at the end of each axis.
+    So many voxels may have been cut off at the end of each axis. It is said if picks seem to be given in voxels.
 
     Raises
     ------
@@ -116,6 +118,11 @@ def check_inside(
         raise InputError(
             f"{what}: {int(outside.sum())} of {len(picks)} picks lie outside the volume of {shape_zyx} voxels of "
             f"{voxel_angstrom} Å, the first at z, y, x = {first} Å"
+        )
+    in_corner = (picks.position_zyx_angstrom < np.array(shape_zyx)).all()
+    if len(picks) >= LEAST_TOLD and voxel_angstrom > 2 and in_corner:
+        logger.warning(
+            "%s: all %d picks lie in one corner of the volume; are they in voxels? expected ångström", what, len(picks)
         )
 
 
@@ -156,6 +163,17 @@ def read_copick(picks_directory: str | Path) -> Picks:
     if orientation is None or not (np.isnan(orientation) | (orientation == np.eye(3))).all():
         return picks
     return Picks(position_zyx_angstrom=picks.position_zyx_angstrom, label=picks.label, score=picks.score)
+
+
+def holds_copick(directory: Path) -> bool:
+    """Whether there are files of picks in a folder itself."""
+    for file in directory.glob("[!.]*.json"):
+        try:
+            if "points" in _read_copick_file(file):
+                return True
+        except InputError:
+            continue
+    return False
 
 
 def holds_labels(picks_directory: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.mrc import MRC_SUFFIXES
-from kaggle_cryoet.picks import NO_LABELS, holds_labels
+from kaggle_cryoet.picks import NO_LABELS, holds_copick, holds_labels
 from kaggle_cryoet.tomogram import RunLocation, printable, run_name, run_of
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
     Parameters
     ----------
     directory
-        A `Picks` folder, one run, an `ExperimentRuns` folder, an `overlay` or its parent, tomograms or none; or any
+        A folder of picks, one run, an `ExperimentRuns` folder, an `overlay` or its parent, tomograms or none; or any
         form that `find_runs` takes and that has picks beside the tomograms.
 
     Raises
@@ -103,9 +103,12 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
     found = {run.name: run.picks_directory for run in runs if run.picks_directory is not None}
     if not found and beside and not runs:  # predictions that are to be taken for the truth
         return {printable(folder.parent.name): folder for folder in beside}
+    if not found and not runs and holds_copick(directory):
+        return {printable(directory.name): directory}
     if not found:
         raise InputError(
-            f"{directory}: holds no picks; expected ExperimentRuns/<run>/Picks/<particle>.json below it ({NO_LABELS})"
+            f"{directory}: holds no picks; looked for ExperimentRuns/<run>/Picks/<particle>.json below it, in an "
+            f"overlay and beside the tomograms. Files of other forms, as .star, are not read; {NO_LABELS}"
         )
     if len(found) < len(runs):
         logger.warning("%s: %d of %d runs have no picks and are left out", directory, len(runs) - len(found), len(runs))

@@ -3,9 +3,9 @@
 import csv
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -19,9 +19,26 @@ if TYPE_CHECKING:
     import pandas
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 COLUMNS = ("id", "experiment", "particle_type", "x", "y", "z")
 """Columns of the csv; x, y, z in Å."""
+MOST_SHOWN = 80
+"""So many characters of what a file holds in place of what was expected are shown."""
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise an `InputError` if a csv is to be written over a file that is none.
+
+    Nothing but an empty file, or one whose first line has the names of columns, gives way to picks.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.readline(4096)
+    except OSError:  # there is none, or whoever writes says what is wrong
+        return
+    if first and not set(COLUMNS) <= set(first.decode(errors="replace").lstrip("\ufeff").strip().split(",")):
+        raise InputError(f"{path}: is there and holds no picks; expected the name of a csv to write")
 
 
 def write_submission(path: str | Path, picks_by_run: Mapping[str, Picks]) -> "pandas.DataFrame":
@@ -69,29 +86,41 @@ def read_submission(path: str | Path, *, experiments: Collection[str] | None = N
     Raises
     ------
     InputError
-        If the file cannot be read, its columns are not the competition's, or a row has an unknown particle type, a
-        position that is not a finite number, an id that is no integer or was used before, or too few or many fields.
+        If the file cannot be read, its columns are not the competition's, all rows are of other experiments, or a row
+        has an unknown particle type, a position that is not a finite number, an id that is no integer or was used
+        before, or too few or many fields.
     """
     labels: dict[str, list[int]] = {}
     positions_xyz: dict[str, list[tuple[float, ...]]] = {}
     ids: set[int] = set()
-    dropped = 0
+    dropped, other = 0, ""
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             if sorted(reader.fieldnames or ()) != sorted(COLUMNS):
-                raise InputError(f"expected the columns {','.join(COLUMNS)}, got {','.join(reader.fieldnames or ())}")
+                found = ",".join(reader.fieldnames or ())
+                got = found if len(found) <= MOST_SHOWN else f"{found[:MOST_SHOWN]}…"
+                raise InputError(f"expected a csv with the columns {','.join(COLUMNS)}, got {got or 'none'}")
             for row in reader:
                 if None in row or None in row.values():
                     raise InputError(f"line {reader.line_num} does not have {len(COLUMNS)} fields")
                 if experiments is not None and row["experiment"] not in experiments:
-                    dropped += 1
+                    dropped, other = dropped + 1, row["experiment"]
                     continue
                 label, position_xyz = _parse(row, reader.line_num, ids)
                 labels.setdefault(row["experiment"], []).append(label)
                 positions_xyz.setdefault(row["experiment"], []).append(position_xyz)
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; expected a csv") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text; expected a csv") from None
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: {error}") from error
+    if dropped and experiments is not None and not labels:
+        raise InputError(
+            f"{path}: of its {dropped} rows none is of an experiment with picks to compare, as {min(experiments)}; "
+            f"they are of others, as {other}"
+        )
     if dropped:
         logger.warning("%s: %d rows of experiments that are not scored are dropped", path, dropped)
     return {
@@ -103,16 +132,22 @@ def read_submission(path: str | Path, *, experiments: Collection[str] | None = N
     }
 
 
+def _value(row: Mapping[str, str], name: str, read: Callable[[str], T], expected: str, line: int) -> T:
+    """A field of a row."""
+    try:
+        return read(row[name])
+    except ValueError as error:
+        said = f"{name} is {row[name][:MOST_SHOWN]!r}; expected {expected}" if expected else str(error)
+        raise InputError(f"line {line}: {said}") from None
+
+
 def _parse(row: Mapping[str, str], line: int, ids: set[int]) -> tuple[int, tuple[float, ...]]:
     """Class index and xyz position of a row; its id is added to those seen."""
     if not row["experiment"]:
         raise InputError(f"line {line} names no experiment")
-    try:
-        row_id = int(row["id"])
-        label = label_of(row["particle_type"])
-        position_xyz = tuple(float(row[axis]) for axis in "xyz")
-    except ValueError as error:
-        raise InputError(f"line {line}: {error}") from error
+    label = _value(row, "particle_type", label_of, "", line)
+    row_id = _value(row, "id", int, "an integer", line)
+    position_xyz = tuple(_value(row, axis, float, "a number", line) for axis in "xyz")
     if not all(map(math.isfinite, position_xyz)):
         raise InputError(f"line {line}: the position {position_xyz} is not finite")
     if row_id in ids:

@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kaggle_cryoet.kaggle.bundle import NO_OWNER
+from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.kaggle.bundle import NO_OWNER, check_owner
 
 KERNELS = ("finetune", "predict")
 METADATA = "kernel-metadata.json"
@@ -82,10 +83,14 @@ def write_kernels(output: Path, owner: str, *, finetuned: bool) -> None:
 def main() -> None:
     """Write what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--owner", help="Your name on Kaggle.")
+    parser.add_argument("--owner", help="Your user name, as in kaggle.com/NAME.")
     parser.add_argument("--output", type=Path, default=Path("build/kernels"), help="Folder for the kernels.")
     parser.add_argument("--finetuned", action="store_true", help="Predict with the network that was fine-tuned.")
     asked = parser.parse_args()
+    try:
+        check_owner(asked.owner or "")
+    except InputError as error:
+        parser.error(str(error))
     write_notebooks()
     if asked.owner:
         write_kernels(asked.output, asked.owner, finetuned=asked.finetuned)

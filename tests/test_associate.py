@@ -1,6 +1,7 @@
 """Slices become particles: the identity run, particles that touch, and a plain quadratic version of the linking."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from kaggle_cryoet.picks import Picks
 
 SLICES = np.arange(184)
 APO, RIBOSOME = 0, 3
+RADIUS = PARTICLES[RIBOSOME].radius_angstrom / VOXEL
 
 
 def a_specimen(count: int, seed: int, extent: tuple[float, float, float] = (1830.0, 6290.0, 6290.0)) -> Picks:
@@ -153,6 +155,66 @@ def test_no_boxes_are_no_particles_and_one_box_is_one() -> None:
     )
     found = associate(one, VOXEL)
     np.testing.assert_allclose(found.position_zyx_angstrom, [[0, 5 * VOXEL, 7 * VOXEL]])
+
+
+def ribosome(z: list[float], edges: list[tuple[float, float]], confidence: list[float], x: list[float]) -> Detections:
+    """Boxes at y = 50, their edges y, x over the diameter of a ribosome, their x in its radii from 60 voxels."""
+    return Detections(
+        index_zyx=np.array([[height, 50.0, 60 + RADIUS * aside] for height, aside in zip(z, x, strict=True)]),
+        label=np.full(len(z), RIBOSOME),
+        confidence=np.array(confidence),
+        diameter_voxels=2 * RADIUS * np.array(edges),
+        slices=SLICES,
+    )
+
+
+def test_boxes_far_from_the_middle_of_all_have_no_say_in_it() -> None:
+    aside = [0.0] * 6 + [0.45, 0.9]  # the mean of all is at .169, from which the last is .73 away
+    boxes = ribosome([90.0 + i for i in range(8)], [(1.0, 1.0)] * 8, [0.9] * 8, aside)
+    found = associate(boxes, VOXEL)
+    assert len(found) == 1
+    assert found.position_zyx_angstrom[0, 2] / VOXEL == pytest.approx(60 + RADIUS * 0.45 / 7)
+
+
+def test_the_width_of_a_box_is_the_geometric_mean_of_its_edges() -> None:
+    found = associate(ribosome([90.0, 94.0], [(0.8, 1.25), (0.8, 0.8)], [0.9, 0.9], [0.0, 0.0]), VOXEL)
+    half = 2 / RADIUS  # of the distance; widths squared are 1 and .64, and the prior weighs .2
+    expected = 92 - RADIUS * 0.5 * half * 0.36 / (2 * half**2 + 0.2)
+    assert found.position_zyx_angstrom[0, 0] / VOXEL == pytest.approx(expected)
+
+
+def test_the_mean_over_the_slices_is_weighted_by_confidence() -> None:
+    boxes = ribosome([90.0, 94.0], [(1.0, 1.0)] * 2, [0.9, 0.1], [0.0, 0.0])
+    found = associate(boxes, VOXEL, AssociateSettings(centre_z="mean"))
+    assert found.position_zyx_angstrom[0, 0] / VOXEL == pytest.approx(90.4)
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_widths_lead_away_from_the_mean_over_the_slices_up_to_a_limit(side: int) -> None:
+    widths = ([1.2] * 3 + [0.3] * 3)[::-side]
+    edges = [(width, width) for width in widths]
+    found = associate(ribosome([84.0, 87.0, 89.0, 91.0, 93.0, 96.0], edges, [0.9] * 6, [0.0] * 6), VOXEL)
+    assert found.position_zyx_angstrom[0, 0] / VOXEL == pytest.approx(90 + side * 0.7 * RADIUS)
+
+
+def test_a_box_supports_one_that_is_further_than_a_radius_away() -> None:
+    z, width = np.array([0.3, 1.3, 1.8, 2.6]), np.array([0.4, 0.6, 0.5, 0.1])
+    position = np.stack([z, np.zeros(4), np.zeros(4)], axis=1)
+    found = assign_particles(position, width, np.array([0.9, 0.1, 0.4, 0.3]), 0.1, LinkSettings())
+    assert [np.flatnonzero(found == particle).tolist() for particle in dict.fromkeys(found.tolist())] == [
+        [0],
+        [1, 2],
+        [3],
+    ]
+
+
+def test_neighbouring_slices_are_linked_in_spite_of_rounding() -> None:
+    slices = np.arange(0, 184, 6) / (PARTICLES[APO].radius_angstrom / VOXEL)
+    step = slices[1] - slices[0]
+    for first, second in pairwise(slices):
+        position = np.array([[first, 5.0, 5.0], [second, 5.0, 5.0]])
+        found = assign_particles(position, np.full(2, 0.75**0.5), np.array([0.9, 0.8]), step, LinkSettings())
+        assert found.tolist() == [0, 0]
 
 
 def assign_by_brute_force(

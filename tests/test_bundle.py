@@ -184,6 +184,8 @@ def test_the_same_tree_gives_the_same_bundle_and_an_earlier_one_is_made_anew_and
     bundle: Path, wheels: Path, model: Path, tmp_path: Path
 ) -> None:
     before = sorted(source_tree().iterdir())
+    with pytest.raises(InputError, match=r"expected a user name as in kaggle\.com/NAME, .* got 'Ada Lovelace'"):
+        make_bundle(tmp_path / "bundle", wheels=wheels, weights=model, owner="Ada Lovelace")
     again = make_bundle(tmp_path / "bundle", wheels=wheels, weights=model, owner="ada").directory
     first = (again / "MANIFEST.json").read_bytes()
     assert first == (bundle / "MANIFEST.json").read_bytes()

@@ -176,6 +176,22 @@ def test_runs_left_when_the_time_is_up_are_named_with_status_3(
     assert len(read_submission(output)) == 0
 
 
+def test_no_csv_is_written_over_a_tomogram_or_into_one(
+    run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
+) -> None:
+    tomogram = find_runs(labelled_runs)[0].tomogram_path
+    kept = tomogram / ".zattrs"
+    before = kept.read_bytes()
+    picture = tmp_path / "slice.png"
+    picture.write_bytes(b"\x89PNG")
+    for output, said in ((kept, "lies where the tomogram"), (picture, "is there and holds no picks")):
+        status, _, err = run("predict", labelled_runs, "--output", output, "--weights", small_model)
+        assert status == 2
+        assert_one_clear_line(err, said)
+    assert kept.read_bytes() == before
+    assert picture.read_bytes() == b"\x89PNG"
+
+
 def test_an_earlier_submission_is_replaced_only_by_a_finished_one(
     run: Run, labelled_runs: Path, small_model: Path, tmp_path: Path
 ) -> None:

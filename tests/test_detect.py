@@ -175,6 +175,8 @@ def test_an_overflow_in_half_precision_goes_on_in_float32_and_a_nan_is_an_error(
     assert used == [torch.bfloat16, None, None]
     with pytest.raises(FloatingPointError, match="not finite"):
         decode(torch.full((1, 6, 1), torch.nan), torch.zeros(1, 64, 1), [torch.zeros(1, 1)], [8], 0.1)
+    with pytest.raises(FloatingPointError, match="boxes that are not finite"):
+        decode(torch.zeros(1, 6, 1), torch.full((1, 64, 1), torch.nan), [torch.zeros(1, 1)], [8], 0.1)
 
 
 def test_a_distance_is_the_mean_over_its_bins_from_the_centre_of_the_pixel() -> None:
@@ -236,6 +238,8 @@ def test_a_box_that_a_border_cuts_is_a_square_again_and_others_stay() -> None:
     np.testing.assert_allclose(whole[4], [20, 41, 38, 59])
     np.testing.assert_allclose(whole[5], [-5, 0, 9, 14])  # in the corner, and wider than high for all that is seen
     np.testing.assert_allclose(whole[6], corners[6])
+    cut_twice = complete_at_borders(np.array([[0.0, 10, 20, 70]]), (100, 20))
+    np.testing.assert_allclose(cut_twice, [[-40, 10, 20, 70]])  # it grows to one side alone
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"stride_z": 0}, {"least_confidence": 0.0}, {"most_iou": 1.5}])

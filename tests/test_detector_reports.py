@@ -134,7 +134,7 @@ def test_detections_are_drawn_and_counted_slice_by_slice(tmp_path: Path):
         slices=np.arange(40),
     )
     counts = draw_detections(tomogram, detections, truth, output=tmp_path / "pictures", count=2)
-    assert [path.name for path in counts] == ["z009.png", "z029.png"]
+    assert [path.name for path in counts] == ["a_z009.png", "a_z029.png"]
     below, above = counts.values()
     assert below.found.label.tolist() == [RIBOSOME, APO]
     assert below.found_is_false.tolist() == [False, True]  # the apo-ferritin is 20 voxels higher
@@ -177,7 +177,7 @@ def test_the_command_looks_at_every_slice_so_that_whatever_it_draws_was_looked_a
     arguments = ["detections", str(labelled_runs), "--output", str(tmp_path / "pictures"), "--count", "10"]
     done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert done.exit_code == 0
-    assert len(list((tmp_path / "pictures").glob("z*.png"))) == 10
+    assert len(list((tmp_path / "pictures").glob(f"{run.name}_z*.png"))) == 10
     sums = [line.split() for line in done.output.splitlines() if line.startswith("all")]
     assert len(sums) == 10
     shown, hit = (sum(int(row[column]) for row in sums) for column in (2, 3))

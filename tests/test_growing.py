@@ -63,7 +63,7 @@ def test_a_folder_in_place_of_the_csv_is_an_input_error(tmp_path: Path, name: st
 
 def test_a_csv_that_cannot_be_replaced_at_the_end_leaves_the_picks_beside_it(tmp_path: Path) -> None:
     output = tmp_path / "submission.csv"
-    output.write_text("before")
+    output.write_text("id,experiment,particle_type,x,y,z\n")
     submission = begin(output, go_on=False)
     submission.add("TS_1", some(3), 1.0)
     output.unlink()

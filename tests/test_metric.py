@@ -178,6 +178,16 @@ def test_a_particle_is_not_hit_from_another_experiment_or_by_another_type() -> N
     assert evaluate(predicted, truth).score == 0.0
 
 
+@pytest.mark.parametrize(("factor", "told"), [(0.1, True), (10.0, True), (1.5, False)])
+def test_where_nothing_is_hit_another_unit_is_suspected(
+    factor: float, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    position = np.random.default_rng(0).uniform(2000, 6000, (8, 3))
+    true, found = (picks(RIBOSOME, *(scale * position)) for scale in (1.0, factor))
+    assert evaluate({"TS_1": found}, {"TS_1": true}).score == 0.0
+    assert ("is either in voxels?" in caplog.text) is told
+
+
 def test_predictions_of_experiments_that_are_not_scored_are_dropped_with_a_note(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -262,6 +262,15 @@ def test_picks_outside_the_volume_are_refused() -> None:
             check_inside(at(*position), shape_zyx, voxel_angstrom, "TS_1")
 
 
+def test_picks_in_voxels_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    voxels = np.random.default_rng(0).uniform(0, 1, (6, 3)) * [184, 630, 630]
+    for factor, told in ((1.0, True), (10.0, False)):
+        caplog.clear()
+        picks = Picks(position_zyx_angstrom=factor * voxels, label=np.zeros(6))
+        check_inside(picks, (184, 630, 630), 10.0, "TS_1")
+        assert ("TS_1: all 6 picks lie in one corner of the volume; are they in voxels?" in caplog.text) is told
+
+
 def test_orientations_that_a_file_does_not_trust_are_unknown_beside_those_of_others(tmp_path: Path) -> None:
     turn = Rotation.from_euler("z", 30, degrees=True).as_matrix()
     picks = Picks(

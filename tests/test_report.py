@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.metric import evaluate
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report.counts import count_run
-from kaggle_cryoet.report.curves import threshold_curves
+from kaggle_cryoet.report.curves import ThresholdCurve, threshold_curves
 from kaggle_cryoet.report.markup import Markup, tag
 from kaggle_cryoet.report.matching import confusion_matrix, match
 from kaggle_cryoet.report.page import ReportWriter
@@ -361,8 +362,74 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_names_in_pictures_are_short_and_of_common_letters():
     assert fit_text("TS_5_4", 12) == "TS_5_4"
-    assert fit_text("a" * 30, 12) == "a" * 11 + "…"
+    assert fit_text("2024-05-12_lam7_ts_009", 12) == "202…7_ts_009"
     assert fit_text("Zelle 細胞\n2", 12) == "Zelle ???2"
+
+
+def test_slices_bear_the_numbers_of_the_file_where_voxels_are_resampled(tmp_path):
+    stored = tomogram(shape=(36, 40, 44), voxel_angstrom=2 * CZII_VOXEL_ANGSTROM)
+    found = picks((RIBOSOME, 20 * stored.voxel_angstrom, 300, 300))
+    writer = ReportWriter(tmp_path, slices=1)
+    writer.add_tomogram(stored, found)
+    page = writer.finish().read_text(encoding="utf8")
+    names = [path.name for path in (tmp_path / "images").rglob("z*.png")]
+    assert len(names) == 1
+    assert 13 <= int(names[0][1:4]) <= 27  # a ribosome of 7.5 voxels to either side; resampled it is at 40 of 71
+    assert f"Slice {names[0][:4]} of TS_1" in page
+
+
+def test_a_tomogram_that_cannot_be_read_again_still_counts(tmp_path, caplog):
+    found, truth = picks((RIBOSOME, 100, 100, 100)), picks((RIBOSOME, 100, 100, 100), (RIBOSOME, 100, 500, 100))
+    gone = RunLocation(name="TS_9", tomogram_path=tmp_path / "gone.mrc", picks_directory=None)
+    writer = ReportWriter(tmp_path / "report")
+    writer.add_tomogram(gone, found, truth)
+    text = writer.finish(evaluate({"TS_9": found}, {"TS_9": truth})).read_text(encoding="utf8")
+    assert "hits of 2 true particles" in text
+    assert "No pictures: " in text
+    assert "the report is without pictures of TS_9" in caplog.text
+
+
+def test_curves_count_what_is_in_tomograms_that_failed_as_the_score_does(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("kaggle_cryoet.report.page.draw_precision_recall", lambda *given: drawn.append(given) or figure)
+    figure = draw_confusion_matrix(np.zeros((7, 7), dtype=np.int64), LIGHT)
+    rows = [(RIBOSOME, 100, 100 + 400 * i, 100) for i in range(4)]
+    found, truth = picks(*rows, score=(0.9, 0.8, 0.7, 0.6)), picks(*rows)
+    writer = ReportWriter(tmp_path, most_drawn=0)
+    writer.add_tomogram(tomogram(), found, truth)
+    writer.add_missed("TS_2", truth)
+    score = evaluate({"TS_1": found}, {"TS_1": truth, "TS_2": truth})
+    writer.finish(score, {"TS_2": "broken"})
+    curves, shown, _ = drawn[0]
+    assert shown is score
+    assert curves[RIBOSOME].recall[-1] == score.particles["ribosome"].recall == 0.5
+
+
+def test_a_threshold_in_a_plot_keeps_what_it_says(tmp_path):
+    curve = ThresholdCurve(
+        threshold=np.array([0.99959, 0.2]),
+        precision=np.ones(2),
+        recall=np.array([1.0, 0.5]),
+        fbeta=np.array([1.0, 0.5]),
+    )
+    figure = draw_threshold_curves({APO: curve}, LIGHT)
+    assert any(axes.get_title(loc="right") == "best 1.000 at 0.9995" for axes in figure.axes)
+
+
+def test_a_pick_that_hits_two_leaves_no_negative_number_of_false_positives(tmp_path):
+    truth = picks((APO, 100, 100, 100), (APO, 100, 140, 100))
+    writer = ReportWriter(tmp_path, slices=1)
+    writer.add_tomogram(tomogram(shape=(20, 30, 40)), picks((APO, 100, 120, 100)), truth)
+    text = writer.finish().read_text(encoding="utf8")
+    assert "2 hits of 2 true, 0 false positives" in text
+    assert "-1" not in text.split('id="tomograms"')[1].split("</section>")[0]
+
+
+def test_a_path_that_is_no_text_does_not_cost_the_page(tmp_path):
+    writer = ReportWriter(tmp_path, most_drawn=0)
+    writer.add_tomogram(tomogram(), picks((APO, 1, 2, 3)))
+    page = writer.finish(command="kaggle-cryoet predict lat\udce9in")
+    assert "lat\\udce9in" in page.read_text(encoding="utf8")
 
 
 def test_pictures_leave_pyplot_alone(tmp_path):
@@ -442,7 +509,7 @@ def test_the_page_has_the_numbers_of_the_score(labelled):
         assert [str(value) for value in expected] in page.rows
     assert ["score", f"{score.score:.6f}", ""] in page.rows
     assert ["TS_3", "no chunk 0/0"] in page.rows
-    assert "counts as missed in the score, but nowhere else on this page" in page.text
+    assert "counts as missed in the score and its curves, but nowhere else on this page" in page.text
     assert ["weights", "unet3d"] in page.rows
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.picks import NO_PICKS, write_copick
 from kaggle_cryoet.runs import find_picks, find_runs
 
 
@@ -249,13 +250,20 @@ def test_the_picks_of_one_run_are_found(train: Path) -> None:
     assert find_picks(train / "static/ExperimentRuns/TS_5_4") == {"TS_5_4": run / "Picks"}
 
 
+def test_a_folder_of_picks_may_bear_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "TS_5_4"
+    write_copick(folder, NO_PICKS, "TS_5_4")
+    (folder / "notes.json").write_text("[]")
+    assert find_picks(folder) == {"TS_5_4": folder}
+
+
 def test_runs_without_picks_are_left_out_with_a_note(train: Path, caplog: pytest.LogCaptureFixture) -> None:
     find_picks(train / "static")
     assert "1 of 3 runs have no picks and are left out" in caplog.text
 
 
 def test_directories_without_picks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no picks; expected ExperimentRuns"):
+    with pytest.raises(InputError, match="holds no picks; looked for ExperimentRuns"):
         find_picks(tmp_path)
     with pytest.raises(InputError, match="not a folder"):
         find_picks(tmp_path / "absent")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picks import Picks
-from kaggle_cryoet.submission import COLUMNS, read_submission, write_submission
+from kaggle_cryoet.submission import COLUMNS, check_replaceable, read_submission, write_submission
 
 HEADER = "id,experiment,particle_type,x,y,z\n"
 
@@ -125,10 +125,10 @@ def test_a_run_without_a_name_is_refused(tmp_path: Path) -> None:
         ("0,TS_1,ribosome,1,2,3\n1,TS_1,proteasome,1,2,3\n", "line 3: unknown particle 'proteasome'"),
         ("0,TS_1,ribosome,1,2,nan\n", "line 2: the position .* is not finite"),
         ("0,TS_1,ribosome,inf,2,3\n", "line 2: the position .* is not finite"),
-        ("0,TS_1,ribosome,1,,3\n", "line 2: could not convert string to float"),
-        ("0,TS_1,ribosome,1,far,3\n", "line 2: could not convert string to float: 'far'"),
+        ("0,TS_1,ribosome,1,,3\n", "line 2: y is ''; expected a number"),
+        ("0,TS_1,ribosome,1,far,3\n", "line 2: y is 'far'; expected a number"),
         ("0,,ribosome,1,2,3\n", "line 2 names no experiment"),
-        ("first,TS_1,ribosome,1,2,3\n", "line 2: invalid literal"),
+        ("first,TS_1,ribosome,1,2,3\n", "line 2: id is 'first'; expected an integer"),
         ("7,TS_1,ribosome,1,2,3\n7,TS_2,ribosome,1,2,3\n", "line 3: the id 7 is used twice"),
         ('0,"TS_1,ribosome,1,2,3\n', "unexpected end of data"),
     ],
@@ -140,11 +140,47 @@ def test_faulty_rows_are_refused_with_their_line(tmp_path: Path, rows: str, mess
     assert str(path) in str(caught.value)
 
 
+def test_rows_of_other_experiments_alone_are_refused_with_one_of_either_side(tmp_path: Path) -> None:
+    path = tmp_path / "submission.csv"
+    path.write_text("id,experiment,particle_type,x,y,z\n0,SIM_1,ribosome,1,2,3\n")
+    with pytest.raises(InputError, match=r"of its 1 rows none is of .*, as TS_1; they are of others, as SIM_1$"):
+        read_submission(path, experiments=["TS_1", "TS_2"])
+    path.write_text("id,experiment,particle_type,x,y,z\n")
+    assert read_submission(path, experiments=["TS_1"]) == {}
+
+
+def test_what_is_no_text_and_what_is_no_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is a folder; expected a csv$"):
+        read_submission(tmp_path)
+    (tmp_path / "map.mrc").write_bytes(b"\xf0\x9f" * 100)
+    with pytest.raises(InputError, match=r"is no text; expected a csv$"):
+        read_submission(tmp_path / "map.mrc")
+    (tmp_path / "long.json").write_text("x" * 5000)
+    with pytest.raises(InputError, match="expected a csv with the columns") as told:
+        read_submission(tmp_path / "long.json")
+    assert len(str(told.value)) < 300 + len(str(tmp_path))
+
+
+def test_a_csv_takes_no_other_files_place(tmp_path: Path) -> None:
+    path = tmp_path / "submission.csv"
+    check_replaceable(path)
+    for content in (
+        "",
+        "id,experiment,particle_type,x,y,z\n0,a,ribosome,1,2,3\n",
+        "\ufeffz,y,x,particle_type,experiment,id\n",
+    ):
+        path.write_text(content, encoding="utf8")
+        check_replaceable(path)
+    path.write_bytes(b"\x89PNG" + bytes(100))
+    with pytest.raises(InputError, match="is there and holds no picks"):
+        check_replaceable(path)
+
+
 @pytest.mark.parametrize(
     "header", ["", "id,experiment,particle_type,x,y\n", "id,experiment,particle_type,x,y,z,score\n"]
 )
 def test_other_columns_are_refused(tmp_path: Path, header: str) -> None:
-    with pytest.raises(InputError, match="expected the columns id,experiment,particle_type,x,y,z"):
+    with pytest.raises(InputError, match="expected a csv with the columns id,experiment,particle_type,x,y,z"):
         read_submission(save(tmp_path / "submission.csv", header))
 
 

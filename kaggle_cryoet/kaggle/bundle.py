@@ -55,7 +55,7 @@ def make_bundle(
     weights
         Model folder to ship in place of the package's own of that kind, or a folder of such folders.
     owner
-        Name of the Kaggle user who will own the dataset; a placeholder to replace if not given.
+        User name on Kaggle, as in kaggle.com/NAME, of who will own the dataset; a placeholder to replace if not given.
 
     Raises
     ------
@@ -64,6 +64,7 @@ def make_bundle(
         cannot be written.
     """
     output = Path(output)
+    check_owner(owner)
     source = source_tree()
     wheels = source / "wheels" if wheels is None else Path(wheels)
     locked = locked_wheels(wheels)
@@ -80,6 +81,12 @@ def make_bundle(
             raise InputError(f"{output}: cannot be written: {error}") from error
     sizes = {path.name: path.stat().st_size for path in sorted(output.iterdir())}
     return Bundle(directory=output, sizes=sizes)
+
+
+def check_owner(owner: str) -> None:
+    """Raise an `InputError` if this can be no user name on Kaggle; none at all may be."""
+    if owner and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", owner):
+        raise InputError(f"expected a user name as in kaggle.com/NAME, of letters, digits and hyphens, got {owner!r}")
 
 
 def locked_wheels(directory: Path) -> list[Path]:

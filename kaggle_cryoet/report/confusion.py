@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES
 from kaggle_cryoet.picks import NO_PICKS, Picks
 from kaggle_cryoet.report.matching import confusion_matrix
 from kaggle_cryoet.report.plots import draw_confusion_matrix
-from kaggle_cryoet.report.style import LIGHT
+from kaggle_cryoet.report.style import LIGHT, check_picture
 from kaggle_cryoet.whole_file import whole_file, write_json
 
 BACKGROUND = "background"
@@ -81,9 +80,8 @@ def write_confusion(matrix: NDArray[np.int64], output: str | Path) -> None:
         If the ending is another, or the file cannot be written.
     """
     output = Path(output)
-    if output.suffix not in (".png", ".json"):
-        raise InputError(f"{output}: expected a name that ends in .png or .json")
-    if output.suffix == ".json":
+    check_picture(output, others=(".json",))
+    if output.suffix.lower() == ".json":
         write_json(output, confusion_json(matrix))
         return
     with whole_file(output) as partial:

@@ -1,5 +1,6 @@
 """Pictures of what a detector finds in single slices of a tomogram, with confidences."""
 
+import re
 from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
@@ -20,7 +21,7 @@ def draw_detections(
     output: Path,
     count: int = 4,
 ) -> dict[Path, SliceCount]:
-    """Write pictures of `count` slices into the folder `output`; what is in each, by path, `z<index>.png`, by rising z.
+    """Write pictures of `count` slices into the folder `output`; what is in each by path, `<run>_z<index>.png`, by z.
 
     A detection is a circle as large as its box, with its confidence; with truth they are counted as `look` does. The
     slices are spread over the tomogram, each the one of its part in which most is to be seen.
@@ -43,7 +44,7 @@ def draw_detections(
     counts = {}
     for z in choose_slices(tomogram, found if truth is None else truth, count):
         here = detections.index_zyx[:, 0] == z
-        path = output / f"z{z:03d}.png"
+        path = output / f"{re.sub('[^A-Za-z0-9-]+', '_', tomogram.name)[:80]}_z{z:03d}.png"
         counts[path] = count_detections(found.select(here), truth, z_angstrom=z * tomogram.voxel_angstrom)
         draw_look(
             tomogram.data[z],

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.report.style import LIGHT, Theme, dress, new_figure
+from kaggle_cryoet.report.style import LIGHT, Theme, check_picture, dress, new_figure
 from kaggle_cryoet.report.training_curves import Rows, read_log
 from kaggle_cryoet.whole_file import whole_file
 
@@ -24,6 +24,8 @@ METRICS = {
 """Titles of panels, and the columns that ultralytics gives these values."""
 LOSSES = ("box", "cls", "dfl")
 STYLES = ("-", "--", ":")
+MARKERS = ("o", "s", "^")
+"""Of the losses, where there is but one epoch."""
 
 
 def read_results(path: str | Path) -> list[dict[str, float]]:
@@ -59,10 +61,11 @@ def draw_detector_curves(rows: Rows, theme: Theme = LIGHT) -> "Figure":
         axes = figure.add_subplot(2, 3, place)
         dress(axes, theme, title=f"losses, {'training' if part == 'train' else 'validation'}")
         axes.set_xlabel("epochs")
-        for loss, style in zip(LOSSES, STYLES, strict=True):
-            _plot(axes, rows, f"{part}/{loss}_loss", {"color": theme.text, "linestyle": style, "label": loss})
+        for loss, style, marker in zip(LOSSES, STYLES, MARKERS, strict=True):
+            line = {"color": theme.text, "linestyle": style, "label": loss}
+            _plot(axes, rows, f"{part}/{loss}_loss", line, marker=marker)
         if axes.get_lines():
-            axes.legend(frameon=False, fontsize=8, labelcolor=theme.text, loc="upper right")
+            axes.legend(frameon=False, fontsize=8, labelcolor=theme.text, loc="best")
     return figure
 
 
@@ -74,14 +77,18 @@ def save_detector_curves(results: str | Path, output: str | Path) -> None:
     InputError
         If the one cannot be read or the other not be written.
     """
+    check_picture(Path(output))
     figure = draw_detector_curves(read_results(results))
     with whole_file(Path(output)) as partial:
         figure.savefig(partial, format="png", dpi="figure")
 
 
-def _plot(axes: "Axes", rows: Rows, column: str, line: Mapping[str, Any]) -> None:
+def _plot(axes: "Axes", rows: Rows, column: str, line: Mapping[str, Any], *, marker: str = "o") -> None:
     """One curve; a point where there is but one."""
+    from matplotlib.ticker import MaxNLocator
+
     shown = [row for row in rows if column in row]
     if shown:
-        marker = "o" if len(shown) == 1 else ""
+        marker = marker if len(shown) == 1 else ""
         axes.plot([row["epoch"] for row in shown], [row[column] for row in shown], marker=marker, **line)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))

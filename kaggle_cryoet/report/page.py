@@ -5,8 +5,10 @@ and not in it: a page with twenty tomograms would weigh tens of megabytes, brows
 a line, and each picture is of use on its own.
 """
 
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,8 @@ from kaggle_cryoet.whole_file import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
 
 
 class ReportWriter:
@@ -71,6 +75,7 @@ class ReportWriter:
         self._galleries: list[Markup] = []
         self._found: dict[str, Picks] = {}
         self._truth: dict[str, Picks] = {}
+        self._missed: dict[str, Picks] = {}
         try:
             (self.directory / "images").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -84,7 +89,7 @@ class ReportWriter:
         *,
         seconds: float | None = None,
     ) -> None:
-        """Count what was found in one tomogram and draw its slices.
+        """Count what was found in one tomogram and draw its slices; if they cannot be drawn, the page says so.
 
         Parameters
         ----------
@@ -100,21 +105,29 @@ class ReportWriter:
         Raises
         ------
         InputError
-            If a tomogram of that name was added before, or a picture cannot be written.
+            If a tomogram of that name was added before.
         """
         name = tomogram.name
         if name in self._found:
             raise InputError(f"tomogram {name!r} was added to the report before; expected different names")
         run = count_run(name, found, truth, seconds)
         if len(self._galleries) < self.most_drawn:
-            volume = read_tomogram(tomogram) if isinstance(tomogram, RunLocation) else tomogram
-            volume = adapt(volume, self.adapt_settings)
-            pictures = self._draw_slices(volume, found, truth)
-            self._galleries.append(sections.gallery(run, pictures, unfolded=not self._galleries))
+            unfolded = not self._galleries
+            try:
+                self._galleries.append(
+                    sections.gallery(run, self._draw_slices(tomogram, found, truth), unfolded=unfolded)
+                )
+            except InputError as error:
+                logger.warning("the report is without pictures of %s: %s", name, error)
+                self._galleries.append(sections.gallery(run, [], unfolded=unfolded, instead=str(error)))
         self._runs.append(run)
         self._found[name] = found
         if truth is not None:
             self._truth[name] = truth
+
+    def add_missed(self, name: str, truth: Picks) -> None:
+        """Note what is in a tomogram that could not be picked, which counts in the curves as it does in the score."""
+        self._missed[name] = truth
 
     def finish(
         self,
@@ -155,13 +168,19 @@ class ReportWriter:
         ]
         return self._write(sections.page(sections.title(self._runs), parts))
 
-    def _draw_slices(self, tomogram: Tomogram, found: Picks, truth: Picks | None) -> list[Picture]:
+    def _draw_slices(self, tomogram: Tomogram | RunLocation, found: Picks, truth: Picks | None) -> list[Picture]:
         """Pictures of a tomogram, in a folder of its own: names may hold what a file's name may not."""
+        was_picked = isinstance(tomogram, RunLocation)
+        with _nothing_said() if was_picked else nullcontext():  # what is to be said of it was said when it was picked
+            stored = read_tomogram(tomogram) if isinstance(tomogram, RunLocation) else tomogram
+            volume = adapt(stored, self.adapt_settings)
         folder = f"images/{len(self._runs) + 1:03d}_{re.sub('[^A-Za-z0-9-]+', '_', tomogram.name)[:80]}"
         pictures = []
-        for path in draw_slices(tomogram, found, truth, output=self.directory / folder, count=self.slices):
+        for path in draw_slices(
+            volume, found, truth, output=self.directory / folder, count=self.slices, stored_depth=len(stored.data)
+        ):
             said = f"Slice {path.stem} of {tomogram.name} with circles around particles"
-            height = Layout(rows=tomogram.data.shape[1], columns=tomogram.data.shape[2]).height
+            height = Layout(rows=volume.data.shape[1], columns=volume.data.shape[2]).height
             pictures.append(Picture(path=f"{folder}/{path.name}", width=WIDTH, height=height, alternative=said))
         return pictures
 
@@ -179,7 +198,7 @@ class ReportWriter:
 
     def _draw_curves(self, score: Score | None) -> list[Markup]:
         """Precision, recall and F-beta by threshold, if there is a choice of thresholds."""
-        curves = threshold_curves(self._found, self._truth) if self._truth else {}
+        curves = threshold_curves(self._found, self._truth | self._missed) if self._truth else {}
         if not curves:
             return []
         caption = (
@@ -220,5 +239,17 @@ class ReportWriter:
         """Put the page where it belongs when it is complete."""
         path = self.directory / "index.html"
         with whole_file(path) as partial:
-            partial.write_text(html, encoding="utf8")
+            partial.write_text(html, encoding="utf8", errors="backslashreplace")  # a path may be no text
         return path
+
+
+@contextmanager
+def _nothing_said() -> Iterator[None]:
+    """Without what the package warns of."""
+    ours = logging.getLogger("kaggle_cryoet")
+    before = ours.level
+    ours.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ours.setLevel(before)

@@ -81,7 +81,8 @@ def draw_threshold_curves(curves: Mapping[int, ThresholdCurve], theme: Theme) ->
         axes.plot(curve.threshold, curve.recall, color=theme.muted, **RECALL)
         axes.plot(curve.threshold, curve.fbeta, color=theme.particles[label], **FBETA)
         best = int(np.argmax(curve.fbeta))
-        said = f"best {curve.fbeta[best]:.3f} at {curve.threshold[best]:.2f}"
+        down = np.floor(1e4 * curve.threshold[best]) / 1e4  # so that it still keeps what reaches it
+        said = f"best {curve.fbeta[best]:.3f} at {down:.4f}"
         axes.set_title(said, loc="right", fontsize=8.5, color=theme.muted)
         axes.set_ylim(0, 1.04)
         axes.set_xlabel("threshold")
@@ -114,6 +115,8 @@ def draw_precision_recall(curves: Mapping[int, ThresholdCurve], score: Score, th
 
 def draw_counts(runs: Sequence[RunCounts], theme: Theme) -> "Figure":
     """For each particle type a bar per tomogram: what was found, the hits in full colour; a line is what there is."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(*PANELS, theme)
     place = np.arange(1, len(runs) + 1)
     labelled = any(run.true is not None for run in runs)
@@ -131,9 +134,12 @@ def draw_counts(runs: Sequence[RunCounts], theme: Theme) -> "Figure":
         if labelled:
             axes.hlines(true, place - 0.45, place + 0.45, color=theme.text, linewidth=1.6)
         axes.set(xlim=(0.4, len(runs) + 0.6), ylim=(0, 1.08 * np.nanmax([*found, *sure, *true, 1])))
+        axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if len(runs) <= MOST_NAMED_RUNS:
             names = [fit_text(run.name, 12) for run in runs]
             axes.set_xticks(place, names, rotation=25, ha="right", rotation_mode="anchor", parse_math=False)
+    if len(runs) <= MOST_NAMED_RUNS:
+        figure.subplots_adjust(left=0.07, hspace=0.62)  # room for what the names reach
     true_line = {"color": theme.text, "linewidth": 1.6}
     entries = {"hit": BAR, "false positive": FALSE, "true": true_line} if labelled else {"found": BAR}
     _add_legend(figure, theme, entries)

@@ -71,8 +71,8 @@ def failed_section(failed: Mapping[str, str], *, scored: bool) -> Markup:
     if not failed:
         return Markup()
     said = "Nothing was picked in these tomograms, and "
-    said += "what is in them counts as missed in the score, but nowhere else on" if scored else "nothing counts them on"
-    said += " this page."
+    said += "what is in them counts as missed in the score and its curves, " if scored else ""
+    said += "but nowhere else on this page." if scored else "nothing counts them on this page."
     return tag("section", tag("h2", "Failed"), tag("p", said, class_="note"), failures_table(failed), id="failed")
 
 
@@ -123,13 +123,19 @@ def slices_section(galleries: Sequence[Markup], n_runs: int, *, labelled: bool) 
     return tag("section", tag("h2", "Slices"), tag("p", said, class_="note"), *galleries, id="slices")
 
 
-def gallery(run: RunCounts, pictures: Sequence[Picture], *, unfolded: bool) -> Markup:
-    """The pictures of one tomogram under its name, to be folded; each leads to its full size."""
+def gallery(run: RunCounts, pictures: Sequence[Picture], *, unfolded: bool, instead: str = "") -> Markup:
+    """The pictures of one tomogram under its name, to be folded; each leads to its full size.
+
+    Or `instead` of them why there are none.
+    """
     said = f"{run.found.sum():,} found"
     if run.true is not None and run.hit is not None:
         n_hit = run.hit.sum()
-        said = f"{n_hit:,} hits of {run.true.sum():,} true, {run.found.sum() - n_hit:,} false positives"
+        false = max(run.found.sum() - n_hit, 0)  # a pick may hit two
+        said = f"{n_hit:,} hits of {run.true.sum():,} true, {false:,} false positives"
     images = [tag("a", _image(picture), href=quote(picture.path)) for picture in pictures]
+    if instead:
+        images = [tag("p", f"No pictures: {instead}", class_="note")]
     summary = tag("summary", run.name, tag("span", said))
     return tag("details", summary, tag("div", *images, class_="slices"), open="" if unfolded else None)
 

@@ -1,7 +1,10 @@
 """Colours of the pictures and of the page, the same everywhere, told apart by colour-blind readers too."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from kaggle_cryoet.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,14 +78,22 @@ def new_figure(width: int, height: int, theme: Theme) -> "Figure":
     return figure
 
 
+def check_picture(path: Path, *, others: tuple[str, ...] = ()) -> None:
+    """Raise an `InputError` unless a name ends in `.png`, or in one of `others`, in capitals or not."""
+    endings = (".png", *others)
+    if path.suffix.lower() not in endings:
+        raise InputError(f"{path}: expected a name that ends in {' or '.join(endings)}")
+
+
 def points(pixels: float) -> float:
     """Typographic points, the unit of fonts and lines, of a length in pixels."""
     return pixels * 72 / PIXELS_PER_INCH
 
 
 def fit_text(text: str, most: int) -> str:
-    """A name for a picture: its first `most` characters, rare ones as question marks."""
-    kept = text if len(text) <= most else f"{text[: most - 1]}…"
+    """At most `most` characters of a name, for a picture, more of its end than of its beginning, rare ones as `?`."""
+    head = (most - 1) // 3  # names differ at their ends
+    kept = text if len(text) <= most else f"{text[:head]}…{text[head + 1 - most :]}"
     return "".join(c if c == "…" or (c.isprintable() and ord(c) < 0x250) else "?" for c in kept)
 
 

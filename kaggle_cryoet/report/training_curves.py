@@ -31,6 +31,8 @@ def read_log(path: str | Path) -> list[dict[str, float]]:
     try:
         with Path(path).open(newline="", encoding="utf8") as file:
             return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder without the log of a training") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a log of a training ({error})") from None
 

@@ -127,7 +127,7 @@ def make_trainer(
         check_val_every_n_epoch=length.validate_every,
         num_sanity_val_steps=0,
         gradient_clip_val=1.0,
-        callbacks=[*callbacks, TQDMProgressBar(refresh_rate=10)] if progress else list(callbacks),
+        callbacks=[*callbacks, TQDMProgressBar(refresh_rate=1)] if progress else list(callbacks),
         logger=logger,
         enable_checkpointing=False,
         enable_progress_bar=progress,
