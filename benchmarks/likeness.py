@@ -30,6 +30,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 """Figures of one real tomogram each, by what is in the name of their section."""
 COMPONENTS = 12
 LEAST_RUNS = 4 * COMPONENTS
+"""Of fewer simulated tomograms components have no spread that means anything."""
 LEAST_KNOWN = 0.8
 """Figures that fewer of the simulated tomograms have are left out."""
 MOST_SPREADS = 4.0

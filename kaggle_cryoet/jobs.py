@@ -131,7 +131,7 @@ def run_prediction(
         raise InputError(f"the time limit must be positive, got {time_limit_seconds} s")
     deadline = None if time_limit_seconds is None else started + time_limit_seconds
     runs = find_runs(tomogram_dir, tomogram_type=tomogram_type, names=run_names)
-    _check_beside(Path(output), runs)
+    _check_not_in(Path(output), runs)
     weights = SHIPPED_WEIGHTS if weights is None else Path(weights)
     settings = settings or PickSettings()
     branch = branch or settings.branch
@@ -177,8 +177,8 @@ def run_prediction(
     return prediction
 
 
-def _check_beside(output: Path, runs: Sequence[RunLocation]) -> None:
-    """Raise if a csv would be written over a tomogram, or into one."""
+def _check_not_in(output: Path, runs: Sequence[RunLocation]) -> None:
+    """Raise if a csv would be written over a tomogram of these runs, or into one, whatever its name."""
     place = output.absolute().resolve()
     for run in runs:
         tomogram = run.tomogram_path.resolve()

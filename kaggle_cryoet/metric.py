@@ -111,6 +111,14 @@ def evaluate(predicted: Mapping[str, Picks], truth: Mapping[str, Picks]) -> Scor
     if dropped:
         logger.warning("%d predictions of experiments that are not scored are dropped", dropped)
     warn_of_unpredicted(predicted, truth)
+    score = counted(predicted, truth)
+    if not any(row.hit for row in score.particles.values()):
+        warn_of_another_unit(predicted, truth)
+    return score
+
+
+def counted(predicted: Mapping[str, Picks], truth: Mapping[str, Picks]) -> Score:
+    """What `evaluate` returns, without its notes."""
     particles = {}
     for label, particle in enumerate(PARTICLES):
         n_predicted = n_true = n_hit = 0
@@ -122,8 +130,6 @@ def evaluate(predicted: Mapping[str, Picks], truth: Mapping[str, Picks]) -> Scor
             n_true += len(reference_position)
             n_hit += _count_hits(position, reference_position, HIT_FRACTION_OF_RADIUS * particle.radius_angstrom)
         particles[particle.name] = _particle_score(n_predicted, n_true, n_hit, particle.weight)
-    if not any(row.hit for row in particles.values()):
-        _warn_of_another_unit(predicted, truth)
     total = sum(row.weight * row.fbeta for row in particles.values())
     return Score(score=total / sum(row.weight for row in particles.values()), particles=particles)
 
@@ -141,7 +147,7 @@ def warn_of_unpredicted(predicted: Mapping[str, Picks], truth: Mapping[str, Pick
         )
 
 
-def _warn_of_another_unit(predicted: Mapping[str, Picks], truth: Mapping[str, Picks]) -> None:
+def warn_of_another_unit(predicted: Mapping[str, Picks], truth: Mapping[str, Picks]) -> None:
     """Say so if predictions reach much less far than what is there, or much further."""
     both = [
         concatenate([picks[run] for run in truth if run in picks]).position_zyx_angstrom for picks in (predicted, truth)
@@ -169,7 +175,10 @@ def read_truth(path: str | Path) -> dict[str, Picks]:
     if not path.exists():
         raise InputError(f"{path}: does not exist; expected a csv or a directory with picks")
     if path.is_file():
-        return read_submission(path)
+        truth = read_submission(path)
+        if not truth:
+            raise InputError(f"{path}: holds no rows; expected the picks of one experiment or more")
+        return truth
     return {run: read_copick(directory) for run, directory in find_picks(path).items()}
 
 

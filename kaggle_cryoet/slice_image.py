@@ -12,7 +12,9 @@ LEAST_EDGE = 32
 SAMPLE_FORMAT, UNSIGNED, SIGNED = 339, 1, 2
 """Tag of a tif, and what it says of integers without and with a sign."""
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""Tag of a tif, and what it says if 0 is white."""
 BITS = 258
+"""Tag of a tif with the number of bits of a grey value."""
 
 
 def read_slice_image(path: str | Path) -> NDArray[np.float32]:

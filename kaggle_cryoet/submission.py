@@ -28,16 +28,21 @@ MOST_SHOWN = 80
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise an `InputError` if a csv is to be written over a file that is none.
+    """Raise an `InputError` if a csv is to be written over a file that is none, or into a tomogram.
 
-    Nothing but an empty file, or one whose first line has the names of columns, gives way to picks.
+    Nothing but an empty file, or one whose first line has the names of `COLUMNS`, gives way to picks.
     """
-    try:
-        with path.open("rb") as file:
-            first = file.readline(4096)
-    except OSError:  # there is none, or whoever writes says what is wrong
+    inside = next((folder for folder in path.absolute().parents if folder.suffix == ".zarr"), None)
+    if inside is not None:
+        raise InputError(f"{path}: lies in the tomogram {inside.name}; expected another csv to write")
+    if not path.is_file():
         return
-    if first and not set(COLUMNS) <= set(first.decode(errors="replace").lstrip("\ufeff").strip().split(",")):
+    try:
+        with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+            first = next(csv.reader(file), None)
+    except (OSError, csv.Error):
+        first = []
+    if first is not None and sorted(first) != sorted(COLUMNS):
         raise InputError(f"{path}: is there and holds no picks; expected the name of a csv to write")
 
 
@@ -116,7 +121,7 @@ def read_submission(path: str | Path, *, experiments: Collection[str] | None = N
         raise InputError(f"{path}: is no text; expected a csv") from None
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: {error}") from error
-    if dropped and experiments is not None and not labels:
+    if dropped and experiments and not labels:
         raise InputError(
             f"{path}: of its {dropped} rows none is of an experiment with picks to compare, as {min(experiments)}; "
             f"they are of others, as {other}"

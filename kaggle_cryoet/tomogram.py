@@ -32,6 +32,8 @@ class Tomogram:
     """Name of the run, the `experiment` of the submission."""
     voxel_known: bool = True
     """Whether the size of the voxels is known; otherwise it is assumed."""
+    resampled_by: float = 1.0
+    """So many voxels along each axis stand for one of the file, the first ones' centres being the same."""
 
     def __post_init__(self) -> None:
         """Bring the volume to C-contiguous float32 and check its form."""
@@ -41,6 +43,10 @@ class Tomogram:
         if not (math.isfinite(self.voxel_angstrom) and self.voxel_angstrom > 0):
             raise InputError(f"a voxel size is positive and finite, got {self.voxel_angstrom} Å")
         object.__setattr__(self, "data", data)
+
+    def slice_in_file(self, z: int) -> int:
+        """Index, from 0, of the slice of the file that is nearest to the slice z."""
+        return round(z / self.resampled_by)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -366,16 +366,18 @@ def test_names_in_pictures_are_short_and_of_common_letters():
     assert fit_text("Zelle 細胞\n2", 12) == "Zelle ???2"
 
 
-def test_slices_bear_the_numbers_of_the_file_where_voxels_are_resampled(tmp_path):
-    stored = tomogram(shape=(36, 40, 44), voxel_angstrom=2 * CZII_VOXEL_ANGSTROM)
-    found = picks((RIBOSOME, 20 * stored.voxel_angstrom, 300, 300))
-    writer = ReportWriter(tmp_path, slices=1)
-    writer.add_tomogram(stored, found)
+@pytest.mark.parametrize("factor", [0.25, 1.35, 2.0])
+def test_slices_bear_the_numbers_of_the_file_where_voxels_are_resampled(factor, tmp_path):
+    depth = round(48 / factor)
+    stored = tomogram(shape=(depth, depth + 5, depth + 9), voxel_angstrom=factor * CZII_VOXEL_ANGSTROM)
+    writer = ReportWriter(tmp_path, slices=48)
+    writer.add_tomogram(stored, picks())
     page = writer.finish().read_text(encoding="utf8")
-    names = [path.name for path in (tmp_path / "images").rglob("z*.png")]
-    assert len(names) == 1
-    assert 13 <= int(names[0][1:4]) <= 27  # a ribosome of 7.5 voxels to either side; resampled it is at 40 of 71
-    assert f"Slice {names[0][:4]} of TS_1" in page
+    names = sorted(path.stem for path in (tmp_path / "images").rglob("z*.png"))
+    kept = int((depth - 1) * factor) + 1  # of which each slice is drawn, or 48 of them
+    assert set(names) <= {f"z{round(z / factor):03d}" for z in range(kept)}
+    assert len(names) > 0.9 * min(kept, 48, depth)
+    assert f"Slice {names[0]} of TS_1" in page
 
 
 def test_a_tomogram_that_cannot_be_read_again_still_counts(tmp_path, caplog):
@@ -389,7 +391,7 @@ def test_a_tomogram_that_cannot_be_read_again_still_counts(tmp_path, caplog):
     assert "the report is without pictures of TS_9" in caplog.text
 
 
-def test_curves_count_what_is_in_tomograms_that_failed_as_the_score_does(tmp_path, monkeypatch):
+def test_curves_count_what_is_in_tomograms_that_failed_as_the_score_does(tmp_path, monkeypatch, caplog):
     drawn = []
     monkeypatch.setattr("kaggle_cryoet.report.page.draw_precision_recall", lambda *given: drawn.append(given) or figure)
     figure = draw_confusion_matrix(np.zeros((7, 7), dtype=np.int64), LIGHT)
@@ -399,7 +401,9 @@ def test_curves_count_what_is_in_tomograms_that_failed_as_the_score_does(tmp_pat
     writer.add_tomogram(tomogram(), found, truth)
     writer.add_missed("TS_2", truth)
     score = evaluate({"TS_1": found}, {"TS_1": truth, "TS_2": truth})
+    caplog.clear()
     writer.finish(score, {"TS_2": "broken"})
+    assert caplog.text == ""
     curves, shown, _ = drawn[0]
     assert shown is score
     assert curves[RIBOSOME].recall[-1] == score.particles["ribosome"].recall == 0.5
@@ -416,13 +420,14 @@ def test_a_threshold_in_a_plot_keeps_what_it_says(tmp_path):
     assert any(axes.get_title(loc="right") == "best 1.000 at 0.9995" for axes in figure.axes)
 
 
-def test_a_pick_that_hits_two_leaves_no_negative_number_of_false_positives(tmp_path):
+def test_a_pick_that_hits_two_takes_nothing_from_the_false_positives_of_others(tmp_path):
     truth = picks((APO, 100, 100, 100), (APO, 100, 140, 100))
     writer = ReportWriter(tmp_path, slices=1)
-    writer.add_tomogram(tomogram(shape=(20, 30, 40)), picks((APO, 100, 120, 100)), truth)
+    writer.add_tomogram(tomogram(), picks((APO, 100, 120, 100), (RIBOSOME, 100, 200, 100)), truth)
     text = writer.finish().read_text(encoding="utf8")
-    assert "2 hits of 2 true, 0 false positives" in text
-    assert "-1" not in text.split('id="tomograms"')[1].split("</section>")[0]
+    assert "2 hits of 2 true, 1 false positives" in text
+    cells = text.split('id="tomograms"')[1].split("</table>")[0].split("<td>")
+    assert ["wrong" in cell and "+1" in cell for cell in cells[1:8]] == [False, False, False, True, False, False, True]
 
 
 def test_a_path_that_is_no_text_does_not_cost_the_page(tmp_path):

@@ -379,6 +379,12 @@ def test_maps_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         InputError, match=r"grains\.mrc: no bead model fits it, the best correlates 0\.\d+; expected one"
     ):
         fit_user_maps({"apo-ferritin": tmp_path / "grains.mrc"})
+    grains[:] = 0
+    grains[9, 9, 9:11] = 1  # two voxels at fault, or all of a particle
+    with mrcfile.open(tmp_path / "grains.mrc", mode="r+") as file:
+        file.set_data(grains)
+    with pytest.raises(InputError, match=r"grains\.mrc: what is bright in it is 0\.\d+ times as large as ribosome"):
+        fit_user_maps({"ribosome": tmp_path / "grains.mrc"})
     with pytest.raises(InputError, match="unknown particle 'bar'"):
         fit_user_maps({"bar": tmp_path / "bar.mrc"})
     (tmp_path / "broken.mrc").write_bytes(b"not a map")

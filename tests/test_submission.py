@@ -1,5 +1,6 @@
 """The csv of picks, written and read."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,13 @@ def test_what_is_no_text_and_what_is_no_file_is_told(tmp_path: Path) -> None:
     assert len(str(told.value)) < 300 + len(str(tmp_path))
 
 
+def test_no_csv_is_written_into_a_tomogram_and_a_pipe_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"lies in the tomogram TS_1\.zarr"):
+        check_replaceable(tmp_path / "TS_1.zarr" / "picks.csv")
+    os.mkfifo(tmp_path / "pipe")
+    check_replaceable(tmp_path / "pipe")
+
+
 def test_a_csv_takes_no_other_files_place(tmp_path: Path) -> None:
     path = tmp_path / "submission.csv"
     check_replaceable(path)
@@ -170,6 +178,11 @@ def test_a_csv_takes_no_other_files_place(tmp_path: Path) -> None:
         "\ufeffz,y,x,particle_type,experiment,id\n",
     ):
         path.write_text(content, encoding="utf8")
+        check_replaceable(path)
+    path.write_text('"id","experiment","particle_type","x","y","z"\n', encoding="utf8")  # as R writes
+    check_replaceable(path)
+    path.write_text("id,experiment,particle_type,x,y,z,comment\n", encoding="utf8")
+    with pytest.raises(InputError, match="is there and holds no picks"):
         check_replaceable(path)
     path.write_bytes(b"\x89PNG" + bytes(100))
     with pytest.raises(InputError, match="is there and holds no picks"):

@@ -106,7 +106,8 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_dou
     logger.warning("%s%s; it is resampled to %s", said, unresolved, known)
     median, spread = median_and_spread(tomogram.data)
     clipped = np.clip(tomogram.data, median + LOWEST * spread, median + HIGHEST * spread)  # what is beyond would ring
-    return replace(tomogram, data=resample(clipped, factor), voxel_angstrom=CZII_VOXEL_ANGSTROM)
+    resampled = resample(clipped, factor)
+    return replace(tomogram, data=resampled, voxel_angstrom=CZII_VOXEL_ANGSTROM, resampled_by=factor)
 
 
 def read_adapted(

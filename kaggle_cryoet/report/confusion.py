@@ -62,13 +62,16 @@ def compare(submission: str | Path, truth: str | Path) -> NDArray[np.int64]:
     InputError
         If either is faulty.
     """
-    from kaggle_cryoet.metric import read_truth, warn_of_unpredicted
+    from kaggle_cryoet.metric import read_truth, warn_of_another_unit, warn_of_unpredicted
     from kaggle_cryoet.submission import read_submission
 
     reference = read_truth(truth)
     found = read_submission(submission, experiments=reference)
     warn_of_unpredicted(found, reference)
-    return confusion_of_runs(found, reference)
+    matrix = confusion_of_runs(found, reference)
+    if not matrix[:-1, :-1].any():
+        warn_of_another_unit(found, reference)
+    return matrix
 
 
 def write_confusion(matrix: NDArray[np.int64], output: str | Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kaggle_cryoet.metric import evaluate
+from kaggle_cryoet.metric import counted
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picks import Picks
 
@@ -31,7 +31,7 @@ def count_run(name: str, found: Picks, truth: Picks | None, seconds: float | Non
     n_found = np.bincount(found.label, minlength=len(PARTICLES))
     if truth is None:
         return RunCounts(name=name, found=n_found, true=None, hit=None, seconds=seconds)
-    rows = evaluate({name: found}, {name: truth}).particles.values()
+    rows = counted({name: found}, {name: truth}).particles.values()
     return RunCounts(
         name=name,
         found=n_found,

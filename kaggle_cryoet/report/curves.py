@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kaggle_cryoet.metric import evaluate
+from kaggle_cryoet.metric import counted
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picks import Picks, concatenate
 
@@ -48,7 +48,7 @@ def threshold_curves(
     scores = []
     for cut in threshold.T:  # (class,)
         kept = {run: picks.select(picks.score >= cut[picks.label]) for run, picks in candidates.items()}
-        scores.append(list(evaluate(kept, truth).particles.values()))
+        scores.append(list(counted(kept, truth).particles.values()))
     return {
         int(label): ThresholdCurve(
             threshold=threshold[label],

@@ -23,6 +23,8 @@ def draw_detections(
 ) -> dict[Path, SliceCount]:
     """Write pictures of `count` slices into the folder `output`; what is in each by path, `<run>_z<index>.png`, by z.
 
+    Indices are those of the file, from 0.
+
     A detection is a circle as large as its box, with its confidence; with truth they are counted as `look` does. The
     slices are spread over the tomogram, each the one of its part in which most is to be seen.
 
@@ -44,14 +46,15 @@ def draw_detections(
     counts = {}
     for z in choose_slices(tomogram, found if truth is None else truth, count):
         here = detections.index_zyx[:, 0] == z
-        path = output / f"{re.sub('[^A-Za-z0-9-]+', '_', tomogram.name)[:80]}_z{z:03d}.png"
+        index = tomogram.slice_in_file(z)
+        path = output / f"{re.sub('[^A-Za-z0-9-]+', '_', tomogram.name)[:80]}_z{index:03d}.png"
         counts[path] = count_detections(found.select(here), truth, z_angstrom=z * tomogram.voxel_angstrom)
         draw_look(
             tomogram.data[z],
             counts[path],
             radius_angstrom[here],
             voxel_angstrom=tomogram.voxel_angstrom,
-            name=f"{tomogram.name} z {z}",
+            name=f"{tomogram.name} z {index}",
             output=path,
         )
     return counts

@@ -8,7 +8,7 @@ a line, and each picture is of use on its own.
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,15 +170,14 @@ class ReportWriter:
 
     def _draw_slices(self, tomogram: Tomogram | RunLocation, found: Picks, truth: Picks | None) -> list[Picture]:
         """Pictures of a tomogram, in a folder of its own: names may hold what a file's name may not."""
-        was_picked = isinstance(tomogram, RunLocation)
-        with _nothing_said() if was_picked else nullcontext():  # what is to be said of it was said when it was picked
-            stored = read_tomogram(tomogram) if isinstance(tomogram, RunLocation) else tomogram
-            volume = adapt(stored, self.adapt_settings)
+        if isinstance(tomogram, RunLocation):
+            with _nothing_said():  # what is to be said of it was said when it was picked
+                volume = adapt(read_tomogram(tomogram), self.adapt_settings)
+        else:
+            volume = adapt(tomogram, self.adapt_settings)
         folder = f"images/{len(self._runs) + 1:03d}_{re.sub('[^A-Za-z0-9-]+', '_', tomogram.name)[:80]}"
         pictures = []
-        for path in draw_slices(
-            volume, found, truth, output=self.directory / folder, count=self.slices, stored_depth=len(stored.data)
-        ):
+        for path in draw_slices(volume, found, truth, output=self.directory / folder, count=self.slices):
             said = f"Slice {path.stem} of {tomogram.name} with circles around particles"
             height = Layout(rows=volume.data.shape[1], columns=volume.data.shape[2]).height
             pictures.append(Picture(path=f"{folder}/{path.name}", width=WIDTH, height=height, alternative=said))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+import numpy as np
+
 import kaggle_cryoet
 from kaggle_cryoet.metric import OF_TYPES_PRESENT, Score
 from kaggle_cryoet.report.counts import RunCounts
@@ -131,7 +133,7 @@ def gallery(run: RunCounts, pictures: Sequence[Picture], *, unfolded: bool, inst
     said = f"{run.found.sum():,} found"
     if run.true is not None and run.hit is not None:
         n_hit = run.hit.sum()
-        false = max(run.found.sum() - n_hit, 0)  # a pick may hit two
+        false = np.maximum(run.found - run.hit, 0).sum()  # a pick may hit two
         said = f"{n_hit:,} hits of {run.true.sum():,} true, {false:,} false positives"
     images = [tag("a", _image(picture), href=quote(picture.path)) for picture in pictures]
     if instead:

@@ -73,16 +73,8 @@ class Layout:
         return (index[:, [2, 1]] + 0.5) * self.pixels_per_voxel + [self.left, HEADER]
 
 
-def draw_slice(
-    tomogram: Tomogram,
-    z: int,
-    found: Picks,
-    truth: Picks | None,
-    matching: Matching | None,
-    *,
-    stored: tuple[int, int] | None = None,
-) -> "Figure":
-    """Picture of the slice with the index z, which `stored` says by the index and the number of those in the file.
+def draw_slice(tomogram: Tomogram, z: int, found: Picks, truth: Picks | None, matching: Matching | None) -> "Figure":
+    """Picture of the slice with the index z.
 
     A particle is the circle in which the slice cuts its sphere, in the colour of its type: solid if found, dashed if
     missed. A plus is a true centre, a dot a found one, a cross a false positive. Without truth and `matching`, which is
@@ -91,7 +83,7 @@ def draw_slice(
     figure, layout, paper, axes = show_image(tomogram.data[z])
     counts = _draw_particles(axes, layout, tomogram.voxel_angstrom, z * tomogram.voxel_angstrom, found, truth, matching)
     draw_scale_bar(axes, layout, tomogram.voxel_angstrom)
-    _draw_header(paper, tomogram, z, counts, stored or (z, len(tomogram.data)))
+    _draw_header(paper, tomogram, z, counts)
     draw_legend(paper, layout, labelled=truth is not None)
     return figure
 
@@ -180,10 +172,10 @@ def draw_scale_bar(axes: "Axes", layout: Layout, voxel_angstrom: float) -> None:
     write(axes, left + length / 2, y - 20, f"{fitting[-1]} nm", size=20, align="center", halo=True)
 
 
-def _draw_header(paper: "Axes", tomogram: Tomogram, z: int, counts: dict[str, int], stored: tuple[int, int]) -> None:
+def _draw_header(paper: "Axes", tomogram: Tomogram, z: int, counts: dict[str, int]) -> None:
     """Name and slice at the left, what is seen at the right."""
-    y, (index, depth) = HEADER / 2, stored
-    place = f"slice {index} of 0 to {depth - 1}   z = {z * tomogram.voxel_angstrom / 10:.1f} nm"
+    y = HEADER / 2
+    place = f"slice {tomogram.slice_in_file(z)} from 0   z = {z * tomogram.voxel_angstrom / 10:.1f} nm"
     write(paper, MARGIN, y, fit_text(tomogram.name, 24), size=26, bold=True)
     write(paper, WIDTH / 2, y, place, size=20, colour=DARK.muted, align="center")
     said = "   ".join(f"{number} {what}" for what, number in counts.items())

@@ -11,19 +11,10 @@ from kaggle_cryoet.report.slice_picture import cut_radius, draw_slice
 from kaggle_cryoet.tomogram import Tomogram
 
 
-def draw_slices(
-    tomogram: Tomogram,
-    found: Picks,
-    truth: Picks | None,
-    *,
-    output: Path,
-    count: int = 4,
-    stored_depth: int | None = None,
-) -> list[Path]:
+def draw_slices(tomogram: Tomogram, found: Picks, truth: Picks | None, *, output: Path, count: int = 4) -> list[Path]:
     """Write pictures of `count` slices into the folder `output`; their paths, `z<index>.png`, by rising z.
 
-    See `slice_picture.draw_slice` for what they show. Of a tomogram that was resampled from `stored_depth` slices the
-    indices are those of the nearest ones of these.
+    See `slice_picture.draw_slice` for what they show. Indices are those of the file, from 0.
 
     Raises
     ------
@@ -36,11 +27,8 @@ def draw_slices(
     try:
         output.mkdir(parents=True, exist_ok=True)
         for z in choose_slices(tomogram, shown, count):
-            depth = len(tomogram.data)
-            stored = stored_depth or depth
-            index = round(z * (stored - 1) / max(depth - 1, 1))
-            paths.append(output / f"z{index:03d}.png")
-            figure = draw_slice(tomogram, z, found, truth, matching, stored=(index, stored))
+            paths.append(output / f"z{tomogram.slice_in_file(z):03d}.png")
+            figure = draw_slice(tomogram, z, found, truth, matching)
             figure.savefig(paths[-1], format="png", dpi="figure", pil_kwargs={"compress_level": 3})
     except OSError as error:
         raise InputError(f"{output}: cannot be written: {error}") from error

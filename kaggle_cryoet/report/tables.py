@@ -80,9 +80,10 @@ def _count_cells(found: Counts, true: Counts | None, hit: Counts | None) -> list
     if true is None or hit is None:
         return [tag("td", f"{number:,}") for number in (*found, found.sum())]
     cells = []
-    for n_found, n_true, n_hit in zip((*found, found.sum()), (*true, true.sum()), (*hit, hit.sum()), strict=True):
-        false = tag("small", f"{n_found - n_hit:+,}", class_="wrong") if n_found > n_hit else ""  # a pick may hit two
-        cells.append(tag("td", f"{n_hit:,}", tag("small", f" / {n_true:,}"), false))
+    false = np.maximum(found - hit, 0)  # a pick may hit two
+    for n_false, n_true, n_hit in zip((*false, false.sum()), (*true, true.sum()), (*hit, hit.sum()), strict=True):
+        wrong = tag("small", f"{n_false:+,}", class_="wrong") if n_false else ""
+        cells.append(tag("td", f"{n_hit:,}", tag("small", f" / {n_true:,}"), wrong))
     return cells
 
 

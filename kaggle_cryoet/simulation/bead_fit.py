@@ -22,7 +22,7 @@ FIT_VOXEL_ANGSTROM = 10.0
 _MARGIN_VOXELS = 2
 _NOISE_FRACTION = 0.05
 _MOST_OVER_NEIGHBOURS = 4.0
-"""A voxel brighter than so many times the brightest beside it is a fault; in maps of molecules it is 1.2 at most."""
+"""A voxel that stands out so many times more than all beside it is a fault; in maps of molecules it is 1.2 at most."""
 _STEPS = 250
 
 
@@ -67,9 +67,8 @@ def fit_bead_model_from_map(
         raise InputError(f"expected a map of 1 or 2 bodies, got {bodies}")
     density, voxel_angstrom = read_map(map_path)
     try:
-        density = _above_border(density)
         model = fit_beads(
-            heavier_body(density) if bodies == 2 else density,
+            heavier_body(_above_border(density)) if bodies == 2 else density,
             voxel_angstrom,
             beads=bead_count(mass_kilodalton) if beads is None else beads,
             seed=seed,
@@ -173,30 +172,34 @@ def fit_beads(
 
 
 def _above_border(density: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Density over the median of the map's faces, its protein bright, single voxels no brighter than their neighbours.
+    """Density over the median of the map's faces, its protein bright, without single voxels that outdo all about them.
 
     Raises
     ------
     InputError
         If nothing is brighter than the faces, or what is darker stands out more.
     """
-    from scipy import ndimage
-
     axes = range(density.ndim if density.size else 0)
     faces = [np.take(density, [0, -1], axis=axis).ravel() for axis in axes]
     above = density - np.median(np.concatenate(faces)) if faces else density
+    for _ in range(2 if above.size else 0):  # once for what is too bright, once for what is too dark
+        above = -_without_lone_voxels(above)
     if above.size == 0 or not above.any():
         raise InputError(f"no density above that of the border in a map of {density.shape} voxels")
-    if np.sum(above.astype(np.float64) ** 3) <= 0:
+    if np.einsum("zyx,zyx,zyx->", above, above, above, dtype=np.float64) <= 0:
         raise InputError("the map is dark where its border is bright; expected bright protein, is it inverted?")
+    return above
+
+
+def _without_lone_voxels(above: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Volume in which voxels that rise far above the brightest one beside them are as bright as it."""
+    from scipy import ndimage
+
     others = np.ones((3, 3, 3), dtype=bool)
     others[1, 1, 1] = False
     beside = ndimage.maximum_filter(above, footprint=others, mode="nearest").clip(min=0)
-    alone = (above > _NOISE_FRACTION * above.max()) & (above > _MOST_OVER_NEIGHBOURS * beside)
-    above = np.where(alone, beside, above)
-    if not above.max() > 0:
-        raise InputError(f"no density above that of the border in a map of {density.shape} voxels")
-    return above
+    lone = (above > _NOISE_FRACTION * above.max()) & (above > _MOST_OVER_NEIGHBOURS * beside)
+    return np.where(lone, beside, above)
 
 
 def _at_fit_voxel(density: NDArray[np.float32], voxel_angstrom: float) -> tuple[NDArray[np.float32], float]:

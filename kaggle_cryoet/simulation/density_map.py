@@ -28,18 +28,21 @@ def read_map(path: Path) -> tuple[NDArray[np.float32], float]:
     try:
         with warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always")
-            with mrcfile.open(path, permissive=True) as file:  # old stamps are no fault of the map
-                if file.data is None:
-                    raise ValueError("; ".join(str(note.message) for note in notes) or "it holds no data")
-                stored = np.array(file.data)
-                if stored.dtype == np.int8 and has_unsigned_bytes(file.header):
-                    stored = stored.view(np.uint8)
-                order = tuple(int(axis) for axis in (file.header.mapc, file.header.mapr, file.header.maps))
-                voxel = np.array([file.voxel_size.z, file.voxel_size.y, file.voxel_size.x], dtype=np.float64)
+            file = mrcfile.open(path, permissive=True)  # old stamps are no fault of the map
+        said = list(dict.fromkeys(str(note.message) for note in notes))
+        with file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a sampling of 0, which is refused below
+            if file.data is None:
+                raise ValueError("; ".join(said) or "it holds no data")
+            stored = np.array(file.data)
+            if stored.dtype == np.int8 and has_unsigned_bytes(file.header):
+                stored = stored.view(np.uint8)
+            order = tuple(int(axis) for axis in (file.header.mapc, file.header.mapr, file.header.maps))
+            voxel = np.array([file.voxel_size.z, file.voxel_size.y, file.voxel_size.x], dtype=np.float64)
     except (OSError, ValueError, TypeError, EOFError, zlib.error) as error:  # the last two of what is compressed
         raise InputError(f"{path}: cannot be read as an MRC map ({error})") from error
-    for note in notes:
-        logger.warning("%s: %s", path, note.message)
+    if said:
+        logger.warning("%s: is read in spite of what is unusual about it: %s", path, "; ".join(said))
     if np.iscomplexobj(stored):
         raise InputError(f"{path}: expected a density, got complex numbers")
     density = stored.astype(np.float32)

@@ -16,6 +16,8 @@ GOOD_CORRELATION = 0.95
 """A fit below this is worth a warning."""
 LEAST_CORRELATION = 0.8
 """A fit below this is none."""
+MOST_TIMES = 3.0
+"""A structure in place of the package's own is at most so many times larger or smaller, by its radius of gyration."""
 
 
 def fit_user_maps(maps: Mapping[str, str | Path], *, seed: int = 0) -> dict[str, BeadModel]:
@@ -33,7 +35,7 @@ def fit_user_maps(maps: Mapping[str, str | Path], *, seed: int = 0) -> dict[str,
     ------
     InputError
         If a name is no particle's, or a map cannot be read, holds no bright density, or none that beads can be fitted
-        to. The message names the file.
+        to, or something much larger or smaller than the particle. The message names the file.
     """
     for name in maps:
         if name not in PARTICLE_NAMES:
@@ -55,6 +57,12 @@ def fit_user_maps(maps: Mapping[str, str | Path], *, seed: int = 0) -> dict[str,
             )
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
+        times = models[name].gyration_angstrom / load_bead_model(name).gyration_angstrom
+        if not 1 / MOST_TIMES <= times <= MOST_TIMES:
+            raise InputError(
+                f"{path}: what is bright in it is {times:.2g} times as large as {name}; expected one particle, and "
+                "voxels of the size that its header says"
+            )
         correlation = models[name].correlation
         if not correlation >= LEAST_CORRELATION:
             raise InputError(

@@ -31,7 +31,7 @@ class SliceFolder:
     equalised: bool
     """Whether its images show tomograms with their mean spectrum."""
     digest: str
-    """What tells it from a folder with other images by name, other boxes or another `data.yaml`."""
+    """What tells it from a folder with other images, by how they were made and their names, or with other boxes."""
 
 
 def write_data_yaml(folder: Path, image: YoloSettings, *, equalised: bool) -> Path:
@@ -90,13 +90,13 @@ def read_slice_folder(folder: Path) -> SliceFolder:
         runs=runs,
         longest_edge_pixels=longest,
         equalised=bool(content.get("equalised", False)),
-        digest=_digest(folder),
+        digest=_digest(folder, image),
     )
 
 
-def _digest(folder: Path) -> str:
-    """Digest of `data.yaml`, the names of the images, and the boxes."""
-    digest = hashlib.sha256((folder / DATA_FILE).read_bytes())
+def _digest(folder: Path, image: YoloSettings) -> str:
+    """Digest of how images were made, of their names, and of the boxes."""
+    digest = hashlib.sha256(repr(image).encode())
     for path in sorted((folder / IMAGES).rglob("*.png")):
         digest.update(str(path.relative_to(folder)).encode())
     for path in sorted((folder / LABELS).rglob("*.txt")):

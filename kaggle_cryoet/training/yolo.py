@@ -140,7 +140,8 @@ def train_yolo(
         if resume:  # the batch that memory has room for is ultralytics' matter: the recipe is compared
             known = load_yolo(last)
             minutes = known.provenance["minutes"]
-            now = {name: provenance[name] for name in ("training_runs", "validation_runs", "slices", "recipe")}
+            compared = ("training_runs", "validation_runs", "slices", "recipe")
+            now = {name: provenance[name] for name in compared if name in known.provenance}
             before = {**known.provenance, "images": asdict(known.settings)}
             check_unchanged(before, {**now, "images": asdict(settings)}, what="a training")
         from kaggle_cryoet.training.local_ultralytics import local_ultralytics

@@ -73,6 +73,7 @@ SHARES = (
     "copy_paste",
     "closing_share",
 )
+"""Fields of a recipe that are shares or probabilities."""
 PRESETS: dict[str, YoloRecipe] = {
     "ours": YoloRecipe(images_per_epoch=3200),
     "paper": YoloRecipe(
