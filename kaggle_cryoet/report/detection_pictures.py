@@ -1,6 +1,5 @@
 """Pictures of what a detector finds in single slices of a tomogram, with confidences."""
 
-import re
 from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
@@ -10,6 +9,7 @@ from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report.look_picture import draw_look
 from kaggle_cryoet.report.slice_count import SliceCount, count_detections
 from kaggle_cryoet.report.slices import choose_slices
+from kaggle_cryoet.report.style import file_stem
 from kaggle_cryoet.tomogram import Tomogram
 
 
@@ -47,7 +47,7 @@ def draw_detections(
     for z in choose_slices(tomogram, found if truth is None else truth, count):
         here = detections.index_zyx[:, 0] == z
         index = tomogram.slice_in_file(z)
-        path = output / f"{re.sub('[^A-Za-z0-9-]+', '_', tomogram.name)[:80]}_z{index:03d}.png"
+        path = output / f"{file_stem(tomogram.name)}_z{index:03d}.png"
         counts[path] = count_detections(found.select(here), truth, z_angstrom=z * tomogram.voxel_angstrom)
         draw_look(
             tomogram.data[z],

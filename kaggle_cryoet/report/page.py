@@ -6,7 +6,6 @@ a line, and each picture is of use on its own.
 """
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ from kaggle_cryoet.report.plots import draw_confusion_matrix, draw_counts, draw_
 from kaggle_cryoet.report.sections import Picture
 from kaggle_cryoet.report.slice_picture import WIDTH, Layout
 from kaggle_cryoet.report.slices import draw_slices
-from kaggle_cryoet.report.style import DARK, LIGHT, Theme
+from kaggle_cryoet.report.style import DARK, LIGHT, Theme, file_stem
 from kaggle_cryoet.tomogram import RunLocation, Tomogram, read_tomogram
 from kaggle_cryoet.whole_file import whole_file
 
@@ -175,7 +174,7 @@ class ReportWriter:
                 volume = adapt(read_tomogram(tomogram), self.adapt_settings)
         else:
             volume = adapt(tomogram, self.adapt_settings)
-        folder = f"images/{len(self._runs) + 1:03d}_{re.sub('[^A-Za-z0-9-]+', '_', tomogram.name)[:80]}"
+        folder = f"images/{len(self._runs) + 1:03d}_{file_stem(tomogram.name)}"
         pictures = []
         for path in draw_slices(volume, found, truth, output=self.directory / folder, count=self.slices):
             said = f"Slice {path.stem} of {tomogram.name} with circles around particles"

@@ -1,5 +1,6 @@
 """Colours of the pictures and of the page, the same everywhere, told apart by colour-blind readers too."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,6 +89,11 @@ def check_picture(path: Path, *, others: tuple[str, ...] = ()) -> None:
 def points(pixels: float) -> float:
     """Typographic points, the unit of fonts and lines, of a length in pixels."""
     return pixels * 72 / PIXELS_PER_INCH
+
+
+def file_stem(name: str) -> str:
+    """A name as part of a file's, of common letters and not too long."""
+    return re.sub("[^A-Za-z0-9-]+", "_", name)[:80]
 
 
 def fit_text(text: str, most: int) -> str:
