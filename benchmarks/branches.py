@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from benchmarks.notebook_merge import merge_as_notebook
+from kaggle_cryoet.cli_options import own_statistics_option
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.particles import PARTICLE_NAMES
@@ -89,7 +90,10 @@ def score_table(scores: Mapping[str, Score]) -> str:
 @click.option("--weights", type=click.Path(path_type=Path), default=SHIPPED_WEIGHTS, help="Folder of model folders.")
 @click.option("--tomogram-type", default="denoised", show_default=True, help="Reconstruction to take.")
 @click.option("--first", type=click.IntRange(1), help="Only so many runs of each folder.")
-def main(data_dirs: tuple[Path, ...], weights: Path, tomogram_type: str, first: int | None) -> None:
+@own_statistics_option
+def main(
+    data_dirs: tuple[Path, ...], weights: Path, tomogram_type: str, first: int | None, own_statistics: str
+) -> None:
     """Score every branch whose models there are, and the notebook's merge, on the labelled runs in DATA_DIR..."""
     from tqdm.auto import tqdm
 
@@ -102,7 +106,7 @@ def main(data_dirs: tuple[Path, ...], weights: Path, tomogram_type: str, first: 
                 raise InputError(f"run {run.name} has no picks to score against")
             name = f"{number} {run.name}"  # folders may hold runs of the same name
             truth[name] = read_copick(run.picks_directory)
-            picks[name] = pick_by_all(run, pickers, PickSettings())
+            picks[name] = pick_by_all(run, pickers, PickSettings(own_statistics=own_statistics))
     except InputError as error:
         raise click.ClickException(str(error)) from None
     ways = list(picks[next(iter(picks))])

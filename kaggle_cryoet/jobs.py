@@ -96,9 +96,9 @@ def run_prediction(
     settings
         How the networks are applied and points are found.
     time_limit_seconds
-        If a forecast from the first tomograms is beyond this, the others are picked with fewer flips, then without
-        overlap of windows, at last by a lesser branch. No tomogram is begun that would not end in this time; those left
-        out count as failed.
+        If a forecast from the first tomograms is beyond this, the others are picked without trying their own
+        statistics, then with fewer flips, then without overlap of windows, at last by a lesser branch. No tomogram is
+        begun that would not end in this time; those left out count as failed.
     run_names
         Only these runs; `TS_*` are all whose names begin so.
     tomogram_type

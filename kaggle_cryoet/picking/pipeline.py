@@ -67,8 +67,8 @@ def pick_runs(
     weights
         Folder of the models, see `branches.find_models`.
     settings
-        How, at best: with a deadline, tomograms are picked with fewer flips, less overlap, or by a lesser branch, if
-        that saves the rest.
+        How, at best: with a deadline, tomograms are picked without their own statistics, with fewer flips, less
+        overlap, or by a lesser branch, if that saves the rest.
     devices
         Where. A GPU that stops working is replaced by the CPU.
     deadline
