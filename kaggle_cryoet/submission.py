@@ -32,18 +32,23 @@ def check_replaceable(path: Path) -> None:
 
     Nothing but an empty file, or one whose first line has the names of `COLUMNS`, gives way to picks.
     """
-    inside = next((folder for folder in path.absolute().parents if folder.suffix == ".zarr"), None)
+    inside = next((folder for folder in path.absolute().resolve().parents if _is_zarr(folder)), None)
     if inside is not None:
         raise InputError(f"{path}: lies in the tomogram {inside.name}; expected another csv to write")
-    if not path.is_file():
-        return
     try:
+        if not path.is_file():
+            return
         with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
-            first = next(csv.reader(file), None)
-    except (OSError, csv.Error):
-        first = []
-    if first is not None and sorted(first) != sorted(COLUMNS):
+            line = file.readline(4096)
+    except OSError:  # whoever writes says what is wrong
+        return
+    if line and sorted(next(csv.reader([line]), [])) != sorted(COLUMNS):
         raise InputError(f"{path}: is there and holds no picks; expected the name of a csv to write")
+
+
+def _is_zarr(folder: Path) -> bool:
+    """Whether a folder is a zarr store, by what is in it."""
+    return any((folder / name).is_file() for name in (".zgroup", ".zarray", "zarr.json"))
 
 
 def write_submission(path: str | Path, picks_by_run: Mapping[str, Picks]) -> "pandas.DataFrame":

@@ -205,6 +205,10 @@ def test_what_a_folder_of_slices_is_told_from_another_by(labelled_runs: Path, tm
     assert not before.equalised
     moved = path.parent.rename(tmp_path / "moved")
     assert read_slice_folder(moved).digest == before.digest
+    description = moved / "data.yaml"
+    description.write_text(description.read_text().replace("equalised: false", "equalised: true"))
+    assert read_slice_folder(moved).digest != before.digest
+    description.write_text(description.read_text().replace("equalised: true", "equalised: false"))
     image = next((moved / "images" / "train").rglob("*.png"))
     image.rename(image.with_name("z999_y000_x000.png"))
     other = read_slice_folder(moved).digest

@@ -163,8 +163,16 @@ def test_what_is_no_text_and_what_is_no_file_is_told(tmp_path: Path) -> None:
 
 
 def test_no_csv_is_written_into_a_tomogram_and_a_pipe_is_not_read(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"lies in the tomogram TS_1\.zarr"):
-        check_replaceable(tmp_path / "TS_1.zarr" / "picks.csv")
+    tomogram = tmp_path / "TS_1.zarr"
+    (tomogram / "0").mkdir(parents=True)
+    check_replaceable(tomogram / "picks.csv")  # a folder that is no store yet
+    (tomogram / ".zgroup").write_text("{}")
+    (tmp_path / "link").symlink_to(tomogram)
+    for folder in (tomogram, tomogram / "0", tmp_path / "link"):
+        with pytest.raises(InputError, match=r"lies in the tomogram TS_1\.zarr"):
+            check_replaceable(folder / "picks.csv")
+    check_replaceable(tomogram / ".." / "picks.csv")
+    check_replaceable(tmp_path / ("y" * 300))
     os.mkfifo(tmp_path / "pipe")
     check_replaceable(tmp_path / "pipe")
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-import numpy as np
-
 import kaggle_cryoet
 from kaggle_cryoet.metric import OF_TYPES_PRESENT, Score
 from kaggle_cryoet.report.counts import RunCounts
@@ -50,13 +48,13 @@ def title(runs: Sequence[RunCounts]) -> str:
 
 def header(runs: Sequence[RunCounts], score: Score | None, failed: Mapping[str, str]) -> Markup:
     """Title and the numbers to see first."""
-    n_found, n_true, n_hit = totals(runs)
+    every = totals(runs)
     tiles = [_tile(f"{score.score:.4f}", "score", "main")] if score else []
     if score and score.of_types_present is not None:
         tiles.append(_tile(f"{score.of_types_present:.4f}", f"score {OF_TYPES_PRESENT}"))
-    tiles.append(_tile(f"{n_found.sum():,}", "particles found"))
-    if n_true is not None and n_hit is not None:
-        tiles.append(_tile(f"{n_hit.sum():,}", f"hits of {n_true.sum():,} true particles"))
+    tiles.append(_tile(f"{every.found.sum():,}", "particles found"))
+    if every.true is not None and every.hit is not None:
+        tiles.append(_tile(f"{every.hit.sum():,}", f"hits of {every.true.sum():,} true particles"))
     tiles.append(_tile(f"{len(runs):,}", "tomogram" if len(runs) == 1 else "tomograms"))
     if failed:
         tiles.append(_tile(f"{len(failed):,}", "failed", "wrong"))
@@ -131,10 +129,8 @@ def gallery(run: RunCounts, pictures: Sequence[Picture], *, unfolded: bool, inst
     Or `instead` of them why there are none.
     """
     said = f"{run.found.sum():,} found"
-    if run.true is not None and run.hit is not None:
-        n_hit = run.hit.sum()
-        false = np.maximum(run.found - run.hit, 0).sum()  # a pick may hit two
-        said = f"{n_hit:,} hits of {run.true.sum():,} true, {false:,} false positives"
+    if run.true is not None and run.hit is not None and run.false is not None:
+        said = f"{run.hit.sum():,} hits of {run.true.sum():,} true, {run.false.sum():,} false positives"
     images = [tag("a", _image(picture), href=quote(picture.path)) for picture in pictures]
     if instead:
         images = [tag("p", f"No pictures: {instead}", class_="note")]

@@ -38,13 +38,15 @@ def draw_slices(tomogram: Tomogram, found: Picks, truth: Picks | None, *, output
 def choose_slices(tomogram: Tomogram, picks: Picks, count: int) -> list[int]:
     """Rising z of `count` slices spread over the tomogram: of each of so many slabs the one that cuts most particles.
 
-    Of slices that cut equally many it is the one nearest the middle of its slab.
+    Of slices that cut equally many it is the one nearest the middle of its slab. None is nearest to the same slice of
+    the file as another one.
     """
     depth = len(tomogram.data)
     z_angstrom = np.arange(depth) * tomogram.voxel_angstrom
     n_cut = np.array([np.isfinite(cut_radius(picks, z)).sum() for z in z_angstrom])
-    chosen = []
+    chosen: dict[int, int] = {}
     for slab in np.array_split(np.arange(depth), min(count, depth)):
         from_middle = np.abs(slab - slab.mean())
-        chosen.append(int(slab[np.lexsort((from_middle, -n_cut[slab]))[0]]))
-    return chosen
+        z = int(slab[np.lexsort((from_middle, -n_cut[slab]))[0]])
+        chosen.setdefault(tomogram.slice_in_file(z), z)
+    return list(chosen.values())

@@ -56,32 +56,37 @@ def counts_table(runs: Sequence[RunCounts]) -> Markup:
     heads = ["tomogram", *PARTICLE_NAMES, "all", *(["seconds"] if timed else [])]
     rows = []
     for run in runs:
-        cells = _count_cells(run.found, run.true, run.hit)
+        cells = _count_cells(run)
         if timed:
             cells.append(tag("td", "" if run.seconds is None else f"{run.seconds:.1f}"))
         rows.append(tag("tr", tag("th", run.name, scope="row"), *cells))
-    sums = [tag("tr", tag("th", "all"), *_count_cells(*totals(runs)), *([tag("td", "")] if timed else []))]
+    sums = [tag("tr", tag("th", "all"), *_count_cells(totals(runs)), *([tag("td", "")] if timed else []))]
     return _table([tag("th", head) for head in heads], rows, sums if len(runs) > 1 else [])
 
 
-def totals(runs: Sequence[RunCounts]) -> tuple[Counts, Counts | None, Counts | None]:
-    """`(6,)` found particles of all runs; and, if all have truth, the true ones and the hits."""
-    nothing = np.zeros(len(PARTICLE_NAMES), dtype=np.int64)
-    found = sum((run.found for run in runs), nothing)
-    true = [run.true for run in runs if run.true is not None]
-    hit = [run.hit for run in runs if run.hit is not None]
+def totals(runs: Sequence[RunCounts]) -> RunCounts:
+    """Counts of all runs together; true ones, hits and false positives if all of them have truth."""
+
+    def total(parts: Sequence[Counts]) -> Counts:
+        return sum(parts, np.zeros(len(PARTICLE_NAMES), dtype=np.int64))
+
+    found = total([run.found for run in runs])
+    true, hit, false = (
+        [part for part in parts if part is not None]
+        for parts in ([run.true for run in runs], [run.hit for run in runs], [run.false for run in runs])
+    )
     if not runs or len(true) < len(runs):
-        return found, None, None
-    return found, sum(true, nothing), sum(hit, nothing)
+        return RunCounts(name="all", found=found, true=None, hit=None, false=None, seconds=None)
+    return RunCounts(name="all", found=found, true=total(true), hit=total(hit), false=total(false), seconds=None)
 
 
-def _count_cells(found: Counts, true: Counts | None, hit: Counts | None) -> list[Markup]:
+def _count_cells(run: RunCounts) -> list[Markup]:
     """A cell for each particle type and one for all."""
-    if true is None or hit is None:
-        return [tag("td", f"{number:,}") for number in (*found, found.sum())]
+    if run.true is None or run.hit is None or run.false is None:
+        return [tag("td", f"{number:,}") for number in (*run.found, run.found.sum())]
     cells = []
-    false = np.maximum(found - hit, 0)  # a pick may hit two
-    for n_false, n_true, n_hit in zip((*false, false.sum()), (*true, true.sum()), (*hit, hit.sum()), strict=True):
+    of_types_and_all = ((*part, part.sum()) for part in (run.false, run.true, run.hit))
+    for n_false, n_true, n_hit in zip(*of_types_and_all, strict=True):
         wrong = tag("small", f"{n_false:+,}", class_="wrong") if n_false else ""
         cells.append(tag("td", f"{n_hit:,}", tag("small", f" / {n_true:,}"), wrong))
     return cells

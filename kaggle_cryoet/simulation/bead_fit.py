@@ -197,7 +197,7 @@ def _without_lone_voxels(above: NDArray[np.float32]) -> NDArray[np.float32]:
 
     others = np.ones((3, 3, 3), dtype=bool)
     others[1, 1, 1] = False
-    beside = ndimage.maximum_filter(above, footprint=others, mode="nearest").clip(min=0)
+    beside = ndimage.maximum_filter(above, footprint=others, mode="constant", cval=-np.inf).clip(min=0)
     lone = (above > _NOISE_FRACTION * above.max()) & (above > _MOST_OVER_NEIGHBOURS * beside)
     return np.where(lone, beside, above)
 

@@ -52,6 +52,6 @@ def read_map(path: Path) -> tuple[NDArray[np.float32], float]:
         raise InputError(f"{path}: expected axes stored as columns x, rows y, sections z (1, 2, 3), got {order}")
     if not np.isfinite(density).all():
         raise InputError(f"{path}: the map holds values that are not finite")
-    if np.ptp(voxel) > 0.01 * voxel.max() or not 0.5 <= voxel.max() <= 15.0:
+    if not np.isfinite(voxel).all() or np.ptp(voxel) > 0.01 * voxel.max() or not 0.5 <= voxel.max() <= 15.0:
         raise InputError(f"{path}: expected a cubic voxel of 0.5 to 15 Å, got {voxel.round(4).tolist()}")
     return density, float(voxel.mean())

@@ -1,6 +1,7 @@
 """A folder of slices: where its parts are, and the `data.yaml` that says what is in it."""
 
 import hashlib
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -90,13 +91,15 @@ def read_slice_folder(folder: Path) -> SliceFolder:
         runs=runs,
         longest_edge_pixels=longest,
         equalised=bool(content.get("equalised", False)),
-        digest=_digest(folder, image),
+        digest=_digest(folder, image, equalised=bool(content.get("equalised", False))),
     )
 
 
-def _digest(folder: Path, image: YoloSettings) -> str:
+def _digest(folder: Path, image: YoloSettings, *, equalised: bool) -> str:
     """Digest of how images were made, of their names, and of the boxes."""
-    digest = hashlib.sha256(repr(image).encode())
+    made: list[object] = [image.neighbour_voxels, float(image.darkest), float(image.brightest), equalised]
+    made.append(list(image.spectrum) if equalised else [])
+    digest = hashlib.sha256(json.dumps(made).encode())
     for path in sorted((folder / IMAGES).rglob("*.png")):
         digest.update(str(path.relative_to(folder)).encode())
     for path in sorted((folder / LABELS).rglob("*.txt")):
