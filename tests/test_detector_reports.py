@@ -102,6 +102,17 @@ def test_curves_hold_the_values_of_the_table_and_of_an_epoch_begun_twice_the_lat
     assert drawn == {"box": [4, 3], "cls": [6, 5], "dfl": [3, 2]}
 
 
+def test_one_epoch_is_a_point_of_its_own_mark_for_each_loss_over_whole_epochs(tmp_path: Path):
+    path = tmp_path / "results.csv"
+    path.write_text(HEADER + ROWS[0])
+    figure = draw_detector_curves(read_results(path))
+    figure.canvas.draw()
+    for axes in figure.axes:
+        assert all(label.get_text().isdigit() for label in axes.get_xticklabels())
+    losses = next(axes for axes in figure.axes if axes.get_title(loc="left") == "losses, training")
+    assert len({line.get_marker() for line in losses.get_lines()} - {"", "None"}) == 3
+
+
 def test_the_command_draws_the_curves_of_a_model_folder(tmp_path: Path):
     (tmp_path / "yolo11" / "training").mkdir(parents=True)
     (tmp_path / "yolo11" / "training" / "results.csv").write_text(HEADER + ROWS[0])

@@ -91,4 +91,4 @@ def _plot(axes: "Axes", rows: Rows, column: str, line: Mapping[str, Any], *, mar
     if shown:
         marker = marker if len(shown) == 1 else ""
         axes.plot([row["epoch"] for row in shown], [row[column] for row in shown], marker=marker, **line)
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))

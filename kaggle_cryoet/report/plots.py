@@ -134,7 +134,7 @@ def draw_counts(runs: Sequence[RunCounts], theme: Theme) -> "Figure":
         if labelled:
             axes.hlines(true, place - 0.45, place + 0.45, color=theme.text, linewidth=1.6)
         axes.set(xlim=(0.4, len(runs) + 0.6), ylim=(0, 1.08 * np.nanmax([*found, *sure, *true, 1])))
-        axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         if len(runs) <= MOST_NAMED_RUNS:
             names = [fit_text(run.name, 12) for run in runs]
             axes.set_xticks(place, names, rotation=25, ha="right", rotation_mode="anchor", parse_math=False)

@@ -175,7 +175,7 @@ def draw_scale_bar(axes: "Axes", layout: Layout, voxel_angstrom: float) -> None:
 def _draw_header(paper: "Axes", tomogram: Tomogram, z: int, counts: dict[str, int]) -> None:
     """Name and slice at the left, what is seen at the right."""
     y = HEADER / 2
-    place = f"slice {tomogram.slice_in_file(z)} from 0   z = {z * tomogram.voxel_angstrom / 10:.1f} nm"
+    place = f"slice {tomogram.slice_in_file(z)} (the first is 0)   z = {z * tomogram.voxel_angstrom / 10:.1f} nm"
     write(paper, MARGIN, y, fit_text(tomogram.name, 24), size=26, bold=True)
     write(paper, WIDTH / 2, y, place, size=20, colour=DARK.muted, align="center")
     said = "   ".join(f"{number} {what}" for what, number in counts.items())
