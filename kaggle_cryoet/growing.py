@@ -12,7 +12,7 @@ import numpy as np
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picks import NO_PICKS, Picks
-from kaggle_cryoet.submission import check_replaceable, read_submission, write_submission
+from kaggle_cryoet.submission import read_submission, write_submission
 from kaggle_cryoet.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -90,14 +90,12 @@ class GrowingSubmission:
     Raises
     ------
     InputError
-        If the csv cannot be written, something else bears its name, or what is to be gone on with has finished other
-        runs.
+        If the csv cannot be written, a folder bears its name, or what is to be gone on with has finished other runs.
     """
 
     def __init__(self, output: Path, *, runs: Mapping[str, str], key: str, go_on: bool) -> None:
         if not output.name or output.is_dir():
             raise InputError(f"{output}: is a folder; expected the name of a csv to write")
-        check_replaceable(output)
         self.output = output
         self.state_path = state_path(output)
         self.runs = dict(runs)

@@ -124,6 +124,7 @@ def run_prediction(
     from kaggle_cryoet.picking.settings import PickSettings
     from kaggle_cryoet.picks import USER_ID, write_copick
     from kaggle_cryoet.runs import find_runs
+    from kaggle_cryoet.submission import check_replaceable
     from kaggle_cryoet.whole_file import sole_writer
 
     started = time.monotonic()
@@ -131,7 +132,7 @@ def run_prediction(
         raise InputError(f"the time limit must be positive, got {time_limit_seconds} s")
     deadline = None if time_limit_seconds is None else started + time_limit_seconds
     runs = find_runs(tomogram_dir, tomogram_type=tomogram_type, names=run_names)
-    _check_not_in(Path(output), runs)
+    check_replaceable(Path(output))
     weights = SHIPPED_WEIGHTS if weights is None else Path(weights)
     settings = settings or PickSettings()
     branch = branch or settings.branch
@@ -175,15 +176,6 @@ def run_prediction(
         used = {"branch": branch, "weights": ", ".join(map(str, folders.values()))}
         write_report(writer, runs, prediction, truth=None, score=None, settings=used, command=command)
     return prediction
-
-
-def _check_not_in(output: Path, runs: Sequence[RunLocation]) -> None:
-    """Raise if a csv would be written over a tomogram of these runs, or into one, whatever its name."""
-    place = output.absolute().resolve()
-    for run in runs:
-        tomogram = run.tomogram_path.resolve()
-        if tomogram == place or tomogram in place.parents:
-            raise InputError(f"{output}: lies where the tomogram {run.name} is; expected another csv to write")
 
 
 def _make_folder(folder: Path) -> None:

@@ -34,6 +34,11 @@ _NAMES_OF_UNITS = {
 _BLOSC_HEADER = struct.Struct("<4B3I")  # versions, flags, item size; bytes unpacked, block, bytes packed
 
 
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a zarr store, by what is in it."""
+    return any((folder / name).is_file() for name in (".zgroup", ".zarray", "zarr.json"))
+
+
 def open_ome_zarr(path: Path) -> StoredVolume:
     """Full-resolution level of an OME-Zarr group in a zarr v2 or v3 store, or a bare zarr array.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.mrc import MRC_SUFFIXES
+from kaggle_cryoet.ome_zarr import is_store
 from kaggle_cryoet.picks import NO_LABELS, holds_copick, holds_labels
 from kaggle_cryoet.tomogram import RunLocation, printable, run_name, run_of
 
@@ -244,7 +245,7 @@ def _unlikeness(spacing: Path) -> float:
 
 def _is_tomogram(path: Path) -> bool:
     if path.is_dir():
-        return path.suffix == ".zarr" or any((path / name).is_file() for name in (".zgroup", ".zarray", "zarr.json"))
+        return path.suffix == ".zarr" or is_store(path)
     return path.suffix.lower() in MRC_SUFFIXES
 
 

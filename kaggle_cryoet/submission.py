@@ -11,6 +11,7 @@ import numpy as np
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import reverse_axes
+from kaggle_cryoet.ome_zarr import is_store
 from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.whole_file import whole_file
@@ -32,7 +33,7 @@ def check_replaceable(path: Path) -> None:
 
     Nothing but an empty file, or one whose first line has the names of `COLUMNS`, gives way to picks.
     """
-    inside = next((folder for folder in path.absolute().resolve().parents if _is_zarr(folder)), None)
+    inside = next((folder for folder in path.absolute().resolve().parents if is_store(folder)), None)
     if inside is not None:
         raise InputError(f"{path}: lies in the tomogram {inside.name}; expected another csv to write")
     try:
@@ -44,11 +45,6 @@ def check_replaceable(path: Path) -> None:
         return
     if line and sorted(next(csv.reader([line]), [])) != sorted(COLUMNS):
         raise InputError(f"{path}: is there and holds no picks; expected the name of a csv to write")
-
-
-def _is_zarr(folder: Path) -> bool:
-    """Whether a folder is a zarr store, by what is in it."""
-    return any((folder / name).is_file() for name in (".zgroup", ".zarray", "zarr.json"))
 
 
 def write_submission(path: str | Path, picks_by_run: Mapping[str, Picks]) -> "pandas.DataFrame":
@@ -142,22 +138,24 @@ def read_submission(path: str | Path, *, experiments: Collection[str] | None = N
     }
 
 
-def _value(row: Mapping[str, str], name: str, read: Callable[[str], T], expected: str, line: int) -> T:
-    """A field of a row."""
+def _number(row: Mapping[str, str], name: str, kind: Callable[[str], T], expected: str, line: int) -> T:
+    """A field of a row that holds a number."""
     try:
-        return read(row[name])
-    except ValueError as error:
-        said = f"{name} is {row[name][:MOST_SHOWN]!r}; expected {expected}" if expected else str(error)
-        raise InputError(f"line {line}: {said}") from None
+        return kind(row[name])
+    except ValueError:
+        raise InputError(f"line {line}: {name} is {row[name][:MOST_SHOWN]!r}; expected {expected}") from None
 
 
 def _parse(row: Mapping[str, str], line: int, ids: set[int]) -> tuple[int, tuple[float, ...]]:
     """Class index and xyz position of a row; its id is added to those seen."""
     if not row["experiment"]:
         raise InputError(f"line {line} names no experiment")
-    label = _value(row, "particle_type", label_of, "", line)
-    row_id = _value(row, "id", int, "an integer", line)
-    position_xyz = tuple(_value(row, axis, float, "a number", line) for axis in "xyz")
+    row_id = _number(row, "id", int, "an integer", line)
+    try:
+        label = label_of(row["particle_type"])
+    except ValueError as error:
+        raise InputError(f"line {line}: {error}") from error
+    position_xyz = tuple(_number(row, axis, float, "a number", line) for axis in "xyz")
     if not all(map(math.isfinite, position_xyz)):
         raise InputError(f"line {line}: the position {position_xyz} is not finite")
     if row_id in ids:

@@ -184,7 +184,7 @@ def test_no_csv_is_written_over_a_tomogram_or_into_one(
     before = kept.read_bytes()
     picture = tmp_path / "slice.png"
     picture.write_bytes(b"\x89PNG")
-    for output, said in ((kept, "lies where the tomogram"), (picture, "is there and holds no picks")):
+    for output, said in ((kept, "lies in the tomogram denoised.zarr"), (picture, "is there and holds no picks")):
         status, _, err = run("predict", labelled_runs, "--output", output, "--weights", small_model)
         assert status == 2
         assert_one_clear_line(err, said)

@@ -125,7 +125,7 @@ def test_a_type_that_nobody_labelled_keeps_what_decides_about_it(examples: Examp
     assert fresh.thresholds == (*whole.thresholds[:vlp], 0.5)
     assert fresh.calibration is not None
     assert (fresh.calibration.slope[vlp], fresh.calibration.offset[vlp]) == (1.0, 0.0)
-    scores = compare(without, 1.0, known={"hybrid": whole})
+    scores = compare(without, 1.0, known=whole)
     assert scores["hybrid"].particles["virus-like-particle"].predicted > 40  # of 3 x 40 that are there
 
 

@@ -22,7 +22,7 @@ FIT_VOXEL_ANGSTROM = 10.0
 _MARGIN_VOXELS = 2
 _NOISE_FRACTION = 0.05
 _MOST_OVER_NEIGHBOURS = 4.0
-"""A voxel that stands out so many times more than all beside it is a fault; in maps of molecules it is 1.2 at most."""
+"""A voxel that stands out so many times more than all beside it is a fault; in polnet's maps it is 1.2 at most."""
 _STEPS = 250
 
 

@@ -118,9 +118,8 @@ def fit_hybrid_folder(
         data_directories, unet, yolo, settings, tomogram_type=tomogram_type, device=device, progress=progress
     )
     known = _hybrid_before(weights / HYBRID_FOLDER)
-    decided: dict[str, Decides] = {"unet": unet.model, "yolo": yolo.model}
-    decided |= {} if known is None else {"hybrid": known}
-    scores = compare(examples, settings.suppression_radius, known=decided)
+    networks: dict[str, Decides] = {"unet": unet.model, "yolo": yolo.model}
+    scores = compare(examples, settings.suppression_radius, networks=networks, known=known)
     hybrid = fit_hybrid(examples, settings.suppression_radius, known=known)
     absent = absent_types(examples.truth.values())
     if absent:
@@ -198,8 +197,9 @@ def fit_hybrid(examples: Examples, suppression_radius: float, *, known: HybridMo
         fit_logistic(features[label == kind], hit[label == kind], prior, PRIOR_STRENGTH)
         for kind in range(len(PARTICLES))
     ]
-    before = HybridModel(coefficients=(tuple(prior.tolist()),) * len(PARTICLES), thresholds=EVEN, provenance={})
-    before = before if known is None else known
+    before = known or HybridModel(
+        coefficients=(tuple(prior.tolist()),) * len(PARTICLES), thresholds=EVEN, provenance={}
+    )
     absent = absent_types(examples.truth.values())
     rows = [
         before.coefficients[kind] if name in absent else tuple(coefficients[kind].tolist())
@@ -212,23 +212,26 @@ def fit_hybrid(examples: Examples, suppression_radius: float, *, known: HybridMo
 
 
 def compare(
-    examples: Examples, suppression_radius: float, *, known: Mapping[str, Decides] | None = None
+    examples: Examples,
+    suppression_radius: float,
+    *,
+    networks: Mapping[str, Decides] | None = None,
+    known: HybridModel | None = None,
 ) -> dict[str, Score]:
     """Scores of the branches, of the mean of their scores, and of the hybrid, each fitted without the scored run.
 
-    Of types that are in none of the others `known` decides, by name of `unet`, `yolo` and `hybrid`.
+    Of types that are in none of the others `networks` decide, by name of `unet` and `yolo`, and `known`, the hybrid.
     """
-    known = known or {}
+    networks = networks or {}
     mean = {run: _mean_of_both(found, suppression_radius) for run, found in examples.candidates.items()}
     truth, expected = examples.truth, examples.expected
     found = {
-        name: picks_by_others(candidates, truth, expected, known=known.get(name))
+        name: picks_by_others(candidates, truth, expected, known=networks.get(name))
         for name, candidates in (("unet", examples.unet), ("yolo", examples.yolo), ("mean", mean))
     }
     found["hybrid"] = {}
     for run in truth:
-        others, before = replace(examples, truth=others_of(run, truth)), known.get("hybrid")
-        model = fit_hybrid(others, suppression_radius, known=before if isinstance(before, HybridModel) else None)
+        model = fit_hybrid(replace(examples, truth=others_of(run, truth)), suppression_radius, known=known)
         found["hybrid"][run] = choose(rank(examples.candidates[run], model, suppression_radius), model, expected[run])
     return {name: evaluate(picks, truth) for name, picks in found.items()}
 

@@ -85,13 +85,14 @@ def read_slice_folder(folder: Path) -> SliceFolder:
             if pixels is None:
                 raise InputError(f"{png}: not a PNG image")
             longest = max(longest, *pixels.shape[:2])
+    equalised = bool(content.get("equalised", False))
     return SliceFolder(
         data_yaml=path,
         image=image,
         runs=runs,
         longest_edge_pixels=longest,
-        equalised=bool(content.get("equalised", False)),
-        digest=_digest(folder, image, equalised=bool(content.get("equalised", False))),
+        equalised=equalised,
+        digest=_digest(folder, image, equalised=equalised),
     )
 
 
