@@ -10,6 +10,7 @@ import torch
 from kaggle_cryoet import predict
 from kaggle_cryoet.models.store import load_unet, load_yolo
 from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, UNET_FOLDER, YOLO_FOLDER
+from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.training.crops import CropSettings
 from kaggle_cryoet.training.data import DataSettings
 from kaggle_cryoet.training.slice_dataset import SliceSettings
@@ -17,6 +18,7 @@ from kaggle_cryoet.training.stream import StreamSettings
 from kaggle_cryoet.training.unet import TrainingLength, train_unet
 from kaggle_cryoet.training.yolo import train_yolo
 from kaggle_cryoet.training.yolo_recipes import PRESETS
+from kaggle_cryoet.training.yolo_trainer import SliceTrainer
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +29,15 @@ def gpu(request: pytest.FixtureRequest) -> None:
         pytest.skip("needs a GPU, and there is none")
 
 
-@pytest.mark.parametrize("branch", ["unet", "hybrid"])
-def test_a_gpu_finds_what_the_cpu_finds(labelled_runs: Path, tmp_path: Path, branch: str) -> None:
+@pytest.mark.parametrize(("branch", "own"), [("unet", "never"), ("unet", "always"), ("hybrid", "never")])
+def test_a_gpu_finds_what_the_cpu_finds(labelled_runs: Path, tmp_path: Path, branch: str, own: str) -> None:
     found = {
-        device: predict(labelled_runs, output=tmp_path / f"{device}.csv", branch=branch, device=device)
+        device: predict(
+            labelled_runs,
+            output=tmp_path / f"{device}.csv",
+            settings=PickSettings(branch=branch, own_statistics=own),
+            device=device,
+        )
         for device in ("cpu", "cuda")
     }
     for one, other in (("cpu", "cuda"), ("cuda", "cpu")):
@@ -76,3 +83,36 @@ def test_a_gpu_trains_a_detector(labelled_runs: Path, tmp_path: Path) -> None:
     after = load_yolo(folder).network.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())
     assert any(not torch.equal(value, before[name]) for name, value in after.items())
+
+
+def test_a_gpu_goes_on_with_a_detector_and_the_scale_of_its_loss(
+    labelled_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {
+        "recipe": replace(PRESETS["ours"], batch_size=4, epochs=2),
+        "slices": SliceSettings(every=8),
+        "device": "cuda",
+        "progress": False,
+    }
+    save, set_up = SliceTrainer.save_model, SliceTrainer._setup_train
+
+    def save_and_stop(trainer: SliceTrainer) -> None:
+        save(trainer)
+        raise KeyboardInterrupt
+
+    def set_up_and_tell(trainer: SliceTrainer) -> None:
+        set_up(trainer)
+        begun_with.append(trainer.scaler.state_dict())
+
+    begun_with: list[dict[str, float]] = []
+    monkeypatch.setattr(SliceTrainer, "_setup_train", set_up_and_tell)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(SliceTrainer, "save_model", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_yolo([labelled_runs], tmp_path / "run", **options)
+    checkpoint = tmp_path / "run" / "training" / "weights" / "last.pt"
+    kept = torch.load(checkpoint, weights_only=False)["scaler"]
+    folder = train_yolo([labelled_runs], tmp_path / "run", resume=True, **options)
+    assert begun_with[0] != kept
+    assert begun_with[1] == kept
+    assert all(torch.isfinite(value).all() for value in load_yolo(folder).network.state_dict().values())
