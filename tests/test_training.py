@@ -429,6 +429,34 @@ def test_two_processes_train_what_one_does(data, tmp_path, monkeypatch):
         np.testing.assert_allclose(value, expected[name], atol=5e-3, err_msg=name)
 
 
+def test_features_are_mixed_in_a_training_that_goes_on_as_it_would_have_and_is_another_than_without(
+    data, tmp_path, monkeypatch
+):
+    mixing = {"settings": UNetTrainingSettings(feature_mixing=1.0)}
+    train(data, tmp_path / "plain")
+    train(data, tmp_path / "unbroken", **mixing)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path / "broken", **mixing)
+    with pytest.raises(InputError, match=r"training\.feature_mixing changed"):
+        train(data, tmp_path / "broken", resume=True)
+    train(data, tmp_path / "broken", resume=True, **mixing)
+    assert log_of(tmp_path / "broken") == log_of(tmp_path / "unbroken") != log_of(tmp_path / "plain")
+    plain, expected = weights_of(tmp_path / "plain" / "unet3d"), weights_of(tmp_path / "unbroken" / "unet3d")
+    for name, value in weights_of(tmp_path / "broken" / "unet3d").items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+    assert np.abs(plain["stem.weight"] - expected["stem.weight"]).max() > 1e-5
+
+
+def test_features_are_mixed_in_the_network_of_half_alone(data, tmp_path):
+    with pytest.raises(
+        InputError, match="features can be mixed in the network of preset 'half', and not in that of 'h"
+    ):
+        train(data, tmp_path / "out", preset="host", settings=UNetTrainingSettings(feature_mixing=0.5))
+    assert not (tmp_path / "out").exists()
+
+
 def test_validation_runs_can_be_given_apart(data, tmp_path):
     other = write_runs(tmp_path / "other", ["d", "e"], seed=1)
     length = replace(TWO_EPOCHS, epochs=1)

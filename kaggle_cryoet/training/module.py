@@ -23,6 +23,7 @@ from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.training.augment import AugmentSettings, augment, mix_pairs
 from kaggle_cryoet.training.decisions import fit_decisions
 from kaggle_cryoet.training.dice import count_overlap, dice
+from kaggle_cryoet.training.feature_mixing import FeatureMixing
 from kaggle_cryoet.training.losses import Loss, LossSettings
 from kaggle_cryoet.training.targets import TargetSettings
 from kaggle_cryoet.training.volumes import LabelledVolume
@@ -81,6 +82,14 @@ class UNetTrainingSettings:
     or else the mean of those that are trained on."""
     hold_statistics: bool = False
     """Whether BatchNorm keeps the statistics of the model to start from, for short trainings in small batches."""
+    feature_mixing: float = 0.0
+    """Share of the crops whose features, on the two finest levels of `half`, go a part of the way to the means and
+    spreads of those of another crop of the batch."""
+
+    def __post_init__(self) -> None:
+        """Check the share."""
+        if not 0 <= self.feature_mixing <= 1:
+            raise InputError(f"the share of crops whose features are mixed is from 0 to 1, got {self.feature_mixing}")
 
 
 def predict_candidates(
@@ -141,6 +150,10 @@ class UNetModule(lightning.LightningModule):
         self.validation_score: Score | None = None
         stride: int = network.stride  # type: ignore[assignment]
         self.loss = Loss(settings.loss, settings.targets, voxel_angstrom, stride)
+        self.feature_mixing: FeatureMixing | None = None
+        if settings.feature_mixing:
+            encoders: nn.ModuleList = network.encode  # type: ignore[assignment]
+            self.feature_mixing = FeatureMixing(encoders[:2], settings.feature_mixing)
 
     def setup(self, stage: str) -> None:
         """Give each of several processes tensors of its own: those it was sent lie in memory that all of them share.
@@ -162,6 +175,8 @@ class UNetModule(lightning.LightningModule):
         generator = torch.Generator(self.device).manual_seed(seed)
         crop, target = mix_pairs(crop, target, self.settings.augmentation, generator)
         crop = augment(crop, self.settings.augmentation, generator)
+        if self.feature_mixing is not None:
+            self.feature_mixing.generator = generator
         loss: Tensor = self.loss(self.network(crop), target)
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(crop), sync_dist=True)
         return loss

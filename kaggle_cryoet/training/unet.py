@@ -18,6 +18,7 @@ import kaggle_cryoet
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.folder import mend_folder, weights_digest
 from kaggle_cryoet.models.store import load_unet
+from kaggle_cryoet.models.unet3d import HalfUNet
 from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.candidates import LocaliseSettings
 from kaggle_cryoet.picking.devices import choose_devices
@@ -153,6 +154,8 @@ def train_unet(
         epochs_done, steps = content["epoch"] + 1, content.get(SCHEDULE, length.steps)
     if settings.hold_statistics and start is None and not resume:
         raise InputError("hold_statistics holds those of a model to start from, and none is given")
+    if settings.feature_mixing and not isinstance(network, HalfUNet):
+        raise InputError(f"features can be mixed in the network of preset 'half', and not in that of {preset!r}")
     if data.least_equalised < 1 and not settings.equalise:
         raise InputError("tomograms can go no share of the way to a spectrum in a training that equalises none")
     mapped, streamed = output / VOLUMES_FOLDER, output / STREAM_FOLDER
