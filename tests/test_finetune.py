@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -314,21 +315,24 @@ def test_a_rehearsal_divides_the_drawing_among_those_who_draw(
     labelled_runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     volumes = [load_labelled_volume(run) for run in find_labelled_runs([labelled_runs])]
-    genuine = CropDataset.__getitem__
+    draw, augment = CropDataset.__getitem__, rehearsal.augment
+    clock = SimpleNamespace(now=0.0)
 
-    def slow(dataset: CropDataset, number: int) -> Any:
-        time.sleep(0.5)
-        return genuine(dataset, number)
+    def draw_in_half_a_second(dataset: CropDataset, number: int) -> Any:
+        clock.now += 0.5
+        return draw(dataset, number)
 
-    monkeypatch.setattr(CropDataset, "__getitem__", slow)
-    seconds = []
-    for processes in (0, 4):
+    def compute_in_a_fifth(*args: Any) -> Any:
+        clock.now += 0.2
+        return augment(*args)
+
+    monkeypatch.setattr(CropDataset, "__getitem__", draw_in_half_a_second)
+    monkeypatch.setattr(rehearsal, "augment", compute_in_a_fifth)
+    monkeypatch.setattr(rehearsal, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for processes, expected in ((0, 1.2), (1, 1.0), (4, 0.25), (10, 0.2)):
         monkeypatch.setattr(rehearsal, "loader_processes", lambda _, count=processes: count)
-        seconds.append(
-            seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, devices=[CPU], most_seconds=2.0)
-        )
-    assert seconds[0] > 1.0
-    assert seconds[1] < 0.75 * seconds[0]
+        seconds = seconds_per_step(volumes, preset="half", batch_size=2, crops=CROPS, devices=[CPU], most_seconds=100.0)
+        assert seconds == pytest.approx(expected)
 
 
 def test_a_rehearsal_tells_the_time_of_a_step(labelled_runs: Path) -> None:
