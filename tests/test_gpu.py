@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,13 @@ from kaggle_cryoet.training.unet import TrainingLength, train_unet
 from kaggle_cryoet.training.yolo import train_yolo
 from kaggle_cryoet.training.yolo_recipes import PRESETS
 from kaggle_cryoet.training.yolo_trainer import SliceTrainer
+
+DETECTOR: dict[str, Any] = {
+    "recipe": replace(PRESETS["ours"], batch_size=4, epochs=2),
+    "slices": SliceSettings(every=8),
+    "device": "cuda",
+    "progress": False,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -71,14 +79,8 @@ def test_a_gpu_trains_on_a_stream_and_goes_on(labelled_runs: Path, tmp_path: Pat
 
 
 def test_a_gpu_trains_a_detector(labelled_runs: Path, tmp_path: Path) -> None:
-    options = {
-        "recipe": replace(PRESETS["ours"], batch_size=4, epochs=2),
-        "slices": SliceSettings(every=8),
-        "device": "cuda",
-        "progress": False,
-    }
     start = SHIPPED_WEIGHTS / YOLO_FOLDER
-    folder = train_yolo([labelled_runs], tmp_path / "run", start_from=start, **options)
+    folder = train_yolo([labelled_runs], tmp_path / "run", start_from=start, **DETECTOR)
     before = load_yolo(start).network.state_dict()
     after = load_yolo(folder).network.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())
@@ -88,12 +90,6 @@ def test_a_gpu_trains_a_detector(labelled_runs: Path, tmp_path: Path) -> None:
 def test_a_gpu_goes_on_with_a_detector_and_the_scale_of_its_loss(
     labelled_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {
-        "recipe": replace(PRESETS["ours"], batch_size=4, epochs=2),
-        "slices": SliceSettings(every=8),
-        "device": "cuda",
-        "progress": False,
-    }
     save, set_up = SliceTrainer.save_model, SliceTrainer._setup_train
 
     def save_and_stop(trainer: SliceTrainer) -> None:
@@ -109,10 +105,10 @@ def test_a_gpu_goes_on_with_a_detector_and_the_scale_of_its_loss(
     with monkeypatch.context() as interrupted:
         interrupted.setattr(SliceTrainer, "save_model", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
-            train_yolo([labelled_runs], tmp_path / "run", **options)
+            train_yolo([labelled_runs], tmp_path / "run", **DETECTOR)
     checkpoint = tmp_path / "run" / "training" / "weights" / "last.pt"
     kept = torch.load(checkpoint, weights_only=False)["scaler"]
-    folder = train_yolo([labelled_runs], tmp_path / "run", resume=True, **options)
+    folder = train_yolo([labelled_runs], tmp_path / "run", resume=True, **DETECTOR)
     assert begun_with[0] != kept
     assert begun_with[1] == kept
     assert all(torch.isfinite(value).all() for value in load_yolo(folder).network.state_dict().values())
