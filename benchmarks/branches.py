@@ -13,12 +13,13 @@ import click
 from benchmarks.notebook_merge import merge_as_notebook
 from kaggle_cryoet.cli_options import own_statistics_option
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.labels import read_labels
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.picking.branches import BRANCHES, MODELS, SHIPPED_WEIGHTS
 from kaggle_cryoet.picking.pickers import Picker, UNetPicker, YoloPicker, load_pickers
 from kaggle_cryoet.picking.settings import PickSettings
-from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.tomogram import RunLocation
 
@@ -105,7 +106,7 @@ def main(
             if run.picks_directory is None:
                 raise InputError(f"run {run.name} has no picks to score against")
             name = f"{number} {run.name}"  # folders may hold runs of the same name
-            truth[name] = read_copick(run.picks_directory)
+            truth[name] = read_labels(run.picks_directory)
             picks[name] = pick_by_all(run, pickers, PickSettings(own_statistics=own_statistics))
     except InputError as error:
         raise click.ClickException(str(error)) from None

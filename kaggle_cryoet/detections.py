@@ -54,6 +54,7 @@ def draw_detections_in(
     InputError
         If tomogram, picks or weights cannot be used, or the pictures cannot be written.
     """
+    from kaggle_cryoet.labels import read_labels
     from kaggle_cryoet.models.store import load_yolo
     from kaggle_cryoet.picking.adapt import read_adapted
     from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, YOLO_FOLDER, find_models
@@ -61,7 +62,6 @@ def draw_detections_in(
     from kaggle_cryoet.picking.devices import choose_devices
     from kaggle_cryoet.picking.equalise import equalise
     from kaggle_cryoet.picking.normalise import normalise
-    from kaggle_cryoet.picks import read_copick
     from kaggle_cryoet.report.detection_pictures import draw_detections
     from kaggle_cryoet.runs import find_runs
 
@@ -72,7 +72,7 @@ def draw_detections_in(
     run = runs[run_name or next(iter(runs))]
     model = load_yolo(find_models("yolo", Path(weights or SHIPPED_WEIGHTS))[YOLO_FOLDER])
     tomogram, exchanged = read_adapted(run, adapt)
-    truth = None if run.picks_directory is None else read_copick(run.picks_directory)
+    truth = None if run.picks_directory is None else read_labels(run.picks_directory)
     if truth is not None and exchanged:
         truth = truth.with_y_and_x_exchanged()
     volume = equalise(normalise(tomogram.data), model.settings.spectrum)

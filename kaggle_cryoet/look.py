@@ -140,10 +140,10 @@ def _warn_beyond(picks: Picks, z_angstrom: float, path: Path) -> None:
 
 def _picks_of_one_run(directory: str | Path) -> Picks:
     """Picks in a folder that has those of one run."""
-    from kaggle_cryoet.picks import read_copick
+    from kaggle_cryoet.labels import read_labels
     from kaggle_cryoet.runs import find_picks
 
     runs = find_picks(directory)
     if len(runs) > 1:
         raise InputError(f"{directory}: holds picks of {len(runs)} runs ({', '.join(runs)}); expected those of one")
-    return read_copick(next(iter(runs.values())))
+    return read_labels(next(iter(runs.values())))

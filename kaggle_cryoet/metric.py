@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.labels import read_labels
 from kaggle_cryoet.particles import PARTICLES
-from kaggle_cryoet.picks import LEAST_TOLD, Picks, concatenate, read_copick
+from kaggle_cryoet.picks import LEAST_TOLD, Picks, concatenate
 from kaggle_cryoet.runs import find_picks
 from kaggle_cryoet.submission import read_submission
 
@@ -179,7 +180,7 @@ def read_truth(path: str | Path) -> dict[str, Picks]:
         if not truth:
             raise InputError(f"{path}: holds no rows; expected the picks of one experiment or more")
         return truth
-    return {run: read_copick(directory) for run, directory in find_picks(path).items()}
+    return {run: read_labels(directory) for run, directory in find_picks(path).items()}
 
 
 def _count_hits(position: NDArray[np.float64], reference_position: NDArray[np.float64], distance: float) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import angstrom_to_index, reverse_axes, reverse_rotation_axes
-from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_of
+from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_called
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +22,6 @@ USER_ID = "kaggle-cryoet"
 """Who signs copick files of what this program found."""
 LEAST_TOLD = 5
 """Of fewer picks nothing is said of where they lie."""
-NO_LABELS = f"files named {USER_ID}_..., of what was found by it, do not count"
-"""Said where labels are missing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -129,11 +127,11 @@ def check_inside(
 def read_copick(picks_directory: str | Path) -> Picks:
     """Picks of one run from its folder of copick JSON files, one for each particle type, with score 1.
 
-    Of what type they are says `pickable_object_name` in them, or else their names, `<particle>.json`; files of types
-    that are not in `PARTICLES` are left out with a warning, hidden files without. A particle is at its location, moved
-    as its transformation says. Orientations of a file that does not trust them are unknown, and those of all files if
-    none is other than the identity, as in the competition's. What this program found itself is left out with a
-    warning, unless there is nothing else.
+    Of what type they are says `pickable_object_name` in them, or else their names, `<particle>.json`, as `label_called`
+    knows them; files of other types are left out with a warning, hidden files without. A particle is at its location,
+    moved as its transformation says. Orientations of a file that does not trust them are unknown, and those of all
+    files if none is other than the identity, as in the competition's. What this program found itself is left out with
+    a warning, unless there is nothing else.
 
     Raises
     ------
@@ -141,7 +139,7 @@ def read_copick(picks_directory: str | Path) -> Picks:
         If the folder holds no picks of `PARTICLES`, two files of one type, or a file that is broken, lacks a field, or
         has values that are not finite. The message names the file.
     """
-    found: dict[str, tuple[Path, Picks]] = {}
+    found: dict[int, tuple[Path, Picks]] = {}
     files = sorted(Path(picks_directory).glob("[!.]*.json"))
     labels = [file for file in files if not _is_prediction(file)]
     if 0 < len(labels) < len(files):
@@ -149,16 +147,17 @@ def read_copick(picks_directory: str | Path) -> Picks:
     for file in labels or files:
         content = _read_copick_file(file)
         name = str(content.get("pickable_object_name") or file.stem)
-        if name not in PARTICLE_NAMES:
+        label = label_called(name)
+        if label is None:
             logger.warning("%s: of %r, which is none of the particles that are known; it is left out", file, name)
-        elif name in found:
-            others = f"{found[name][0].name} and {file.name}"
-            raise InputError(f"{picks_directory}: {others} both hold picks of {name}; expected one file for each type")
+        elif label in found:
+            others = f"{found[label][0].name} and {file.name} both hold picks of {PARTICLE_NAMES[label]}"
+            raise InputError(f"{picks_directory}: {others}; expected one file for each type")
         else:
-            found[name] = file, _copick_picks(content, label_of(name), file)
+            found[label] = file, _copick_picks(content, label, file)
     if not found:
         raise InputError(f"{picks_directory}: holds no picks; expected files <particle>.json")
-    picks = concatenate([found[name][1] for name in sorted(found)])
+    picks = concatenate([found[label][1] for label in sorted(found)])
     orientation = picks.orientation_zyx
     if orientation is None or not (np.isnan(orientation) | (orientation == np.eye(3))).all():
         return picks
@@ -176,12 +175,10 @@ def holds_copick(directory: Path) -> bool:
     return False
 
 
-def holds_labels(picks_directory: Path) -> bool:
-    """Whether a folder is there and holds something else than what this program found, or nothing."""
-    if not picks_directory.is_dir():
-        return False
-    files = list(picks_directory.glob("[!.]*.json"))
-    return not files or not all(map(_is_prediction, files))
+def holds_predictions_alone(directory: Path) -> bool:
+    """Whether a folder holds copick files, all of what this program found."""
+    files = list(directory.glob("[!.]*.json"))
+    return bool(files) and all(map(_is_prediction, files))
 
 
 def _is_prediction(file: Path) -> bool:
@@ -213,22 +210,34 @@ def _copick_picks(content: dict[str, Any], label: int, path: Path) -> Picks:
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         said = f"lacks the field {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path}: not a copick picks file: {said}") from error
+    trusted = content.get("trust_orientation") is not False
+    return picks_of_one_type(position_xyz, transform_xyz[:, :3, :3] if trusted else None, label, path)
+
+
+def picks_of_one_type(
+    position_xyz: NDArray[np.float64], rotation_xyz: NDArray[np.float64] | None, label: int, path: Path
+) -> Picks:
+    """Picks of a file with `(n, 3)` positions in Å and `(n, 3, 3)` rotations, None if they are not known.
+
+    Raises
+    ------
+    InputError
+        If a position is not finite or a rotation is none. The message names the file.
+    """
+    count = len(position_xyz)
     not_finite = ~np.isfinite(position_xyz).all(axis=1)
     if not_finite.any():
-        raise InputError(f"{path}: {int(not_finite.sum())} of {len(points)} points have a location that is not finite")
-    rotation_xyz = transform_xyz[:, :3, :3]
-    if content.get("trust_orientation") is False:
-        rotation_xyz = np.broadcast_to(np.eye(3), rotation_xyz.shape)
-    is_rotation = np.isclose(rotation_xyz @ rotation_xyz.swapaxes(1, 2), np.eye(3), atol=1e-3).all(axis=(1, 2))
-    is_rotation &= np.linalg.det(rotation_xyz) > 0
-    if not is_rotation.all():
-        count = int((~is_rotation).sum())
-        raise InputError(f"{path}: {count} of {len(points)} points have a transformation_ that is not a rotation")
-    if content.get("trust_orientation") is False:
-        rotation_xyz = np.full(rotation_xyz.shape, np.nan)
+        raise InputError(f"{path}: {int(not_finite.sum())} of {count} points have a location that is not finite")
+    if rotation_xyz is None:
+        rotation_xyz = np.full((count, 3, 3), np.nan)
+    else:
+        is_rotation = np.isclose(rotation_xyz @ rotation_xyz.swapaxes(1, 2), np.eye(3), atol=1e-3).all(axis=(1, 2))
+        is_rotation &= np.linalg.det(rotation_xyz) > 0
+        if not is_rotation.all():
+            raise InputError(f"{path}: {int((~is_rotation).sum())} of {count} points are turned by what is no rotation")
     return Picks(
         position_zyx_angstrom=reverse_axes(position_xyz),
-        label=np.full(len(points), label),
+        label=np.full(count, label),
         orientation_zyx=reverse_rotation_axes(rotation_xyz),
     )
 

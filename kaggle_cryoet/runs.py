@@ -11,9 +11,11 @@ from pathlib import Path
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.labels import NO_LABELS, holds_labels
 from kaggle_cryoet.mrc import MRC_SUFFIXES
 from kaggle_cryoet.ome_zarr import is_store
-from kaggle_cryoet.picks import NO_LABELS, holds_copick, holds_labels
+from kaggle_cryoet.picks import holds_copick
+from kaggle_cryoet.portal import ANNOTATIONS
 from kaggle_cryoet.tomogram import RunLocation, printable, run_name, run_of
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,8 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
         raise InputError(f"{directory}: not a folder; expected one with picks")
     if directory.name == "Picks":
         return {printable(directory.parent.name): directory}
+    if directory.name == ANNOTATIONS:
+        return {run_name(directory / "any.zarr"): directory}
     if (directory / "Picks").is_dir():
         return {printable(directory.name): directory / "Picks"}
     roots = (directory, directory / "ExperimentRuns", directory / "overlay" / "ExperimentRuns")
@@ -109,7 +113,8 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
     if not found:
         raise InputError(
             f"{directory}: holds no picks; looked for ExperimentRuns/<run>/Picks/<particle>.json below it, in an "
-            f"overlay and beside the tomograms. Files of other forms, as .star, are not read; {NO_LABELS}"
+            "overlay and beside the tomograms, and for Annotations of the CryoET Data Portal. Files of other forms, "
+            f"as .star, are not read; {NO_LABELS}"
         )
     if len(found) < len(runs):
         logger.warning("%s: %d of %d runs have no picks and are left out", directory, len(runs) - len(found), len(runs))
@@ -194,7 +199,7 @@ def _one_in_each(directory: Path) -> list[RunLocation]:
 
 def _location_of_file(path: Path) -> RunLocation:
     run = run_of(path)
-    picks_directory = None if run is None else _picks_directory(run)
+    picks_directory = None if run is None else _picks_directory(run, path)
     return RunLocation(name=run_name(path), tomogram_path=path, picks_directory=picks_directory)
 
 
@@ -210,7 +215,7 @@ def _location_of_run(run: Path, spacings: list[Path], tomogram_type: str) -> Run
 
     wanted = spacings[0] / f"{tomogram_type}.zarr"
     path = min(rank_of, key=preference, default=wanted)
-    return RunLocation(name=printable(run.name), tomogram_path=path, picks_directory=_picks_directory(run))
+    return RunLocation(name=printable(run.name), tomogram_path=path, picks_directory=_picks_directory(run, path))
 
 
 def _order_within_type(path: Path) -> tuple[bool, str]:
@@ -223,10 +228,15 @@ def _in_spacing(spacing: Path) -> list[Path]:
     return [path for folder in (spacing, *_subdirectories(spacing / "Tomograms")) for path in _tomograms(folder)]
 
 
-def _picks_directory(run: Path) -> Path | None:
-    """The run's picks in the `overlay` beside its `static` root, else in the run itself."""
+def _picks_directory(run: Path, tomogram_path: Path) -> Path | None:
+    """The run's picks in the `overlay` beside its `static` root, else in the run itself, else the Data Portal's.
+
+    Of the latter those beside the tomogram, else those of another voxel spacing.
+    """
     beside = run.parent.parent.parent / "overlay" / "ExperimentRuns" / run.name / "Picks"
-    return next((path for path in (beside, run / "Picks") if holds_labels(path)), None)
+    spacings = sorted(_spacings(run), key=lambda spacing: spacing not in tomogram_path.parents)
+    places = (beside, run / "Picks", *(spacing / ANNOTATIONS for spacing in spacings))
+    return next((path for path in places if holds_labels(path)), None)
 
 
 def _spacings(run: Path) -> list[Path]:

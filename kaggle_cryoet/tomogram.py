@@ -58,7 +58,7 @@ class RunLocation:
     tomogram_path: Path
     """An OME-Zarr folder or an MRC file."""
     picks_directory: Path | None
-    """Folder of the copick JSON files, one per particle type; None if there is none."""
+    """Folder of the run's true picks, as `read_labels` takes it; None if there is none."""
 
 
 def run_of(tomogram_path: Path) -> Path | None:

@@ -164,11 +164,11 @@ def test_a_point_without_transformation_has_no_orientation(tmp_path: Path) -> No
         (copick({"location": {"x": 1, "y": 2, "z": 3}, "transformation_": [[1]]}), "not a copick picks file"),
         (
             copick({"location": {"x": 1, "y": 2, "z": 3}, "transformation_": (2 * np.eye(4)).tolist()}),
-            "1 of 1 points have a transformation_ that is not a rotation",
+            "1 of 1 points are turned by what is no rotation",
         ),
         (
             copick({"location": {"x": 1, "y": 2, "z": 3}, "transformation_": np.diag([1.0, 1, -1, 1]).tolist()}),
-            "1 of 1 points have a transformation_ that is not a rotation",  # but a mirror image
+            "1 of 1 points are turned by what is no rotation",  # but a mirror image
         ),
         (copick() | {"unit": "pixel"}, "expected positions in angstrom, got 'pixel'"),
     ],

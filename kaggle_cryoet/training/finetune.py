@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.labels import read_labels
 from kaggle_cryoet.metric import Score, evaluate
 from kaggle_cryoet.models.folder import weights_digest
 from kaggle_cryoet.models.store import load_unet, save_unet
@@ -24,7 +25,7 @@ from kaggle_cryoet.picking.branches import UNET_FOLDER
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
 from kaggle_cryoet.picking.choose import Decides, expected_counts
 from kaggle_cryoet.picking.devices import choose_devices
-from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import tomogram_type_of
 from kaggle_cryoet.tomogram import RunLocation
 from kaggle_cryoet.training.crops import CropSettings
@@ -131,7 +132,7 @@ def fine_tune(
         devices = choose_devices(device)
         request = {
             "runs": [run.name for run in runs],
-            "picks": picks_digest(read_copick(run.picks_directory) for run in runs if run.picks_directory is not None),
+            "picks": picks_digest(read_labels(run.picks_directory) for run in runs if run.picks_directory is not None),
             "start": None if start_from is None else weights_digest(Path(start_from)),
             "preset": preset,
             "tomograms": [tomogram_type_of(run.tomogram_path) for run in runs],

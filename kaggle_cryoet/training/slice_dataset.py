@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.labels import read_labels
 from kaggle_cryoet.models.yolo11 import YoloSettings
 from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.equalise import equalise
 from kaggle_cryoet.picking.slices import slice_image, to_levels
-from kaggle_cryoet.picks import read_copick
 from kaggle_cryoet.runs import tomogram_type_of
 from kaggle_cryoet.tomogram import RunLocation
 from kaggle_cryoet.training.slice_boxes import LEAST_CUT, boxes_in_slice, yolo_lines
@@ -137,7 +137,7 @@ def check_slices(
 
 def _request(runs: Sequence[tuple[RunLocation, str]], settings: SliceSettings) -> dict[str, Any]:
     """What the slices of a folder follow from, as JSON gives it back."""
-    picks = {run.name: picks_digest([read_copick(run.picks_directory)]) for run, _ in runs if run.picks_directory}
+    picks = {run.name: picks_digest([read_labels(run.picks_directory)]) for run, _ in runs if run.picks_directory}
     return {"settings": _settings_as_json(settings), "runs": {run.name: part for run, part in runs}, "picks": picks}
 
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
+from kaggle_cryoet.labels import NO_LABELS, read_labels
 from kaggle_cryoet.picking.adapt import AdaptSettings, read_adapted
 from kaggle_cryoet.picking.equalise import SHARE, equalise, mean_spectrum
 from kaggle_cryoet.picking.normalise import normalise
-from kaggle_cryoet.picks import NO_LABELS, Picks, check_inside, read_copick
+from kaggle_cryoet.picks import Picks, check_inside
 from kaggle_cryoet.runs import find_runs, reconstructions_beside
 from kaggle_cryoet.tomogram import RunLocation
 
@@ -170,7 +171,7 @@ def load_labelled_volume(
             f"{run.tomogram_path}: has no voxel size that can be right, so that it is not known where its picks in "
             "ångström are; expected one in the file, or --voxel"
         )
-    picks = read_copick(run.picks_directory)
+    picks = read_labels(run.picks_directory)
     if exchanged:
         picks = picks.with_y_and_x_exchanged()
     what = f"picks of run {run.name}"
