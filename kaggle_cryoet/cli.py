@@ -173,7 +173,7 @@ def dry_run(
 
 @cli.command()
 @click.option("--submission", type=click.Path(path_type=Path), required=True, help="The csv to score.")
-@click.option("--truth", type=click.Path(path_type=Path), required=True, help="Folder with copick JSON, or a csv.")
+@click.option("--truth", type=click.Path(path_type=Path), required=True, help="Folder with labels, or a csv.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the score there as well.")
 def evaluate(submission: Path, truth: Path, json_path: Path | None) -> None:
     """Score a submission as the competition does."""

@@ -11,7 +11,7 @@ from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--picks", "picks_dir", type=click.Path(path_type=Path), help="Picks of its tomogram (copick JSON).")
+@click.option("--picks", "picks_dir", type=click.Path(path_type=Path), help="Picks of its tomogram (a folder).")
 @click.option(
     "--z", type=click.IntRange(0), help="Which slice of its tomogram it is, the first being 0; needed with --picks."
 )

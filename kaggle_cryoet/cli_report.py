@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--submission", type=click.Path(path_type=Path), required=True, help="The csv to look at.")
-@click.option("--truth", type=click.Path(path_type=Path), required=True, help="Folder with copick JSON, or a csv.")
+@click.option("--truth", type=click.Path(path_type=Path), required=True, help="Folder with labels, or a csv.")
 @click.option("--output", type=click.Path(path_type=Path), help="Picture (.png) or numbers (.json) to write.")
 def confusion(submission: Path, truth: Path, output: Path | None) -> None:
     """Show which particle types a submission takes for which, with what it misses and what is not there."""

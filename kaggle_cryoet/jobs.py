@@ -116,13 +116,13 @@ def run_prediction(
         If nothing can be done at all: no tomograms, no weights, no folder to write to. One bad tomogram among others is
         reported in `Prediction.failed` instead.
     """
+    from kaggle_cryoet.copick import USER_ID, write_copick
     from kaggle_cryoet.growing import GrowingSubmission, identity, settings_key
     from kaggle_cryoet.models.store import DESCRIPTION_FILE, WEIGHTS_FILE
     from kaggle_cryoet.picking.devices import choose_devices
     from kaggle_cryoet.picking.pickers import load_pickers
     from kaggle_cryoet.picking.pipeline import pick_runs
     from kaggle_cryoet.picking.settings import PickSettings
-    from kaggle_cryoet.picks import USER_ID, write_copick
     from kaggle_cryoet.runs import find_runs
     from kaggle_cryoet.submission import check_replaceable
     from kaggle_cryoet.whole_file import sole_writer
@@ -231,7 +231,7 @@ def predict(tomogram_dir: str | Path, output: str | Path = "submission.csv", **o
 
 
 def evaluate(submission: str | Path, truth: str | Path) -> Score:
-    """Score of a submission against picks: a csv, or a folder with copick JSON."""
+    """Score of a submission against picks: a csv, or a folder as `find_picks` takes it."""
     from kaggle_cryoet import metric
     from kaggle_cryoet.submission import read_submission
 

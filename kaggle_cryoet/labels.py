@@ -1,9 +1,11 @@
 """Labels of a run: its true picks, in whichever form they lie."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from kaggle_cryoet.picks import USER_ID, Picks, holds_predictions_alone, read_copick
-from kaggle_cryoet.portal import ANNOTATIONS, holds_annotations, read_annotations
+from kaggle_cryoet.copick import USER_ID, holds_known_copick, holds_predictions_alone, read_copick
+from kaggle_cryoet.picks import Picks
+from kaggle_cryoet.portal import holds_annotations, is_annotations, read_annotations
 
 NO_LABELS = f"files named {USER_ID}_..., of what was found by it, do not count"
 """Said where labels are missing."""
@@ -18,14 +20,21 @@ def read_labels(picks_directory: str | Path) -> Picks:
         As `read_copick` and `read_annotations` do.
     """
     directory = Path(picks_directory)
-    return read_annotations(directory) if directory.name == ANNOTATIONS else read_copick(directory)
+    return read_annotations(directory) if is_annotations(directory) else read_copick(directory)
 
 
 def holds_labels(picks_directory: Path) -> bool:
-    """Whether a folder is there and holds something else than what this program found, or nothing.
-
-    `Annotations` must hold some of particles that are known.
-    """
-    if picks_directory.name == ANNOTATIONS:
-        return holds_annotations(picks_directory)
+    """Whether a folder is there and holds something else than what this program found, or nothing."""
     return picks_directory.is_dir() and not holds_predictions_alone(picks_directory)
+
+
+def choose_labels(picks: Iterable[Path], annotations: Iterable[Path]) -> Path | None:
+    """Of folders of copick files and of `Annotations`, in the order of preference, that which a run is labelled by.
+
+    The first that `holds_labels`, and before the annotations if it holds picks of a particle that is known. None if
+    there is none.
+    """
+    own = next((path for path in picks if holds_labels(path)), None)
+    if own is not None and holds_known_copick(own):
+        return own
+    return next((path for path in annotations if holds_annotations(path)), own)

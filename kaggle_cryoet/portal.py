@@ -2,13 +2,16 @@
 
 `<run>/Reconstructions/VoxelSpacing<Å>/Annotations/<number>/` holds `<object>-<version>.json`, of what they are, and
 `<object>-<version>_point.ndjson`, or `_orientedpoint.ndjson`, with a JSON object for each particle: its `location`, in
-voxels of that spacing, and of oriented ones `xyz_rotation_matrix`.
+voxels of that spacing, whatever the tomogram's own file says of it, and of oriented ones `xyz_rotation_matrix`.
 
 Source: https://chanzuckerberg.github.io/cryoet-data-portal, and how copick 1.0 reads them.
 """
 
 import json
 import logging
+import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +21,16 @@ import numpy as np
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import index_to_angstrom
 from kaggle_cryoet.particles import PARTICLE_NAMES, label_called
-from kaggle_cryoet.picks import Picks, concatenate, picks_of_one_type
+from kaggle_cryoet.picks import Picks, picks_of_one_type, picks_of_types
 
 logger = logging.getLogger(__name__)
 
 ANNOTATIONS = "Annotations"
 """Name of the folder, beside `Tomograms`."""
+_SPACING = "VoxelSpacing"
 _ORIENTED = "_orientedpoint"
-_SHAPES = (_ORIENTED, "_point")
-"""How names of files end that hold points, that which says more first."""
+_SHAPES = ("_point", _ORIENTED)
+"""How names of files end that hold points, that which says more last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,25 +40,33 @@ class _Annotation:
     path: Path
     label: int
     is_truth: bool
-    """Of those who made it."""
+    """For those who made it."""
     is_recommended: bool
     """By the portal's curators."""
-    version: float
+    version: tuple[int, ...]
+    alignment: str | None
+    """Of the tilt series, in which its tomogram was made."""
 
-    def preference(self) -> tuple[bool, bool, float]:
+    def preference(self) -> tuple[bool, bool, tuple[int, ...]]:
         return self.is_truth, self.is_recommended, self.version
+
+
+def is_annotations(directory: Path) -> bool:
+    """Whether a folder is one of annotations, by its name and that of the folder that it lies in."""
+    return directory.name == ANNOTATIONS and directory.parent.name.startswith(_SPACING)
 
 
 def holds_annotations(directory: Path) -> bool:
     """Whether there are annotations of particles that are known in a folder `Annotations`."""
-    return any(_annotations(directory))
+    return next(_annotations(directory), None) is not None
 
 
 def read_annotations(directory: Path) -> Picks:
     """Picks of one run from its folder `Annotations`, with score 1, and with orientations where there are some.
 
     Of several annotations of one type that is taken which is marked as ground truth, then which the curators
-    recommend, then of the highest version; if that leaves several, the first by its name, with a warning.
+    recommend, then of the highest version; if that leaves several, the first by its name, with a warning. There is one,
+    too, where tomograms and annotations are of several alignments of the tilt series.
 
     Raises
     ------
@@ -62,64 +74,81 @@ def read_annotations(directory: Path) -> Picks:
         If the folder is not where a voxel spacing is given, holds no annotation of `PARTICLES`, or one that is broken,
         lacks a field, or has values that are not finite. The message names the file.
     """
-    try:
-        voxel_angstrom = float(directory.parent.name.removeprefix("VoxelSpacing"))
-    except ValueError:
-        raise InputError(
-            f"{directory}: expected to lie in a folder VoxelSpacing<Å>, which says how large voxels are"
-        ) from None
+    voxel_angstrom = _spacing_of(directory)
     found: dict[int, list[_Annotation]] = {}
     for annotation in _annotations(directory):
         found.setdefault(annotation.label, []).append(annotation)
     if not found:
         raise InputError(f"{directory}: holds no picks; expected files <number>/<object>-<version>_point.ndjson")
-    parts = []
-    for label in sorted(found):
-        best = max(annotation.preference() for annotation in found[label])
-        chosen, *others = [annotation for annotation in found[label] if annotation.preference() == best]
-        if others:
-            said = "%s: holds %d annotations of %s that nothing sets apart; %s is taken"
-            logger.warning(said, directory, 1 + len(others), PARTICLE_NAMES[label], chosen.path.relative_to(directory))
-        parts.append(_read(chosen, voxel_angstrom))
-    return concatenate(parts)
+    chosen = [_chosen(found[label], directory) for label in sorted(found)]
+    tomograms = [_said_of(path) for path in directory.parent.glob("Tomograms/*/tomogram_metadata.json")]
+    alignments = {*map(_alignment, tomograms), *(annotation.alignment for annotation in chosen)} - {None}
+    if len(alignments) > 1:
+        said = "%s: tomograms and annotations are of %d alignments; positions may not be those in the tomogram"
+        logger.warning(said, directory, len(alignments))
+    return picks_of_types([_read(annotation, voxel_angstrom) for annotation in chosen])
 
 
-def _annotations(directory: Path) -> list[_Annotation]:
+def _spacing_of(directory: Path) -> float:
+    """Edge of a voxel in Å, as the folder says above that of annotations."""
+    try:
+        voxel_angstrom = float(directory.parent.name.removeprefix(_SPACING)) if is_annotations(directory) else math.nan
+    except ValueError:
+        voxel_angstrom = math.nan
+    if not 0 < voxel_angstrom < math.inf:
+        raise InputError(f"{directory}: expected to lie in a folder {_SPACING}<Å>, which says how large voxels are")
+    return voxel_angstrom
+
+
+def _chosen(annotations: list[_Annotation], directory: Path) -> _Annotation:
+    """That of several of one type which is read."""
+    best = max(annotation.preference() for annotation in annotations)
+    chosen, *others = [annotation for annotation in annotations if annotation.preference() == best]
+    if others:
+        said = "%s: holds %d annotations of %s that nothing sets apart; %s is taken"
+        name = PARTICLE_NAMES[chosen.label]
+        logger.warning(said, directory, 1 + len(others), name, chosen.path.relative_to(directory))
+    return chosen
+
+
+def _annotations(directory: Path) -> Iterator[_Annotation]:
     """Those of particles that are known, in the order of their names; oriented points where there are others, too."""
-    found: dict[Path, _Annotation] = {}
+    paths: dict[Path, Path] = {}
     for shape in _SHAPES:
-        for path in sorted(directory.glob(f"[!.]*/[!.]*{shape}.ndjson")):
-            described = path.with_name(f"{path.name.removesuffix(f'{shape}.ndjson')}.json")
-            said = _said_of(described)
-            called = said.get("annotation_object")
-            names = [called.get("id"), called.get("name")] if isinstance(called, dict) else []
-            labels = [label_called(str(name)) for name in (*names, described.stem.rpartition("-")[0]) if name]
-            label = next((label for label in labels if label is not None), None)
-            if label is not None and described not in found:
-                found[described] = _Annotation(
-                    path=path,
-                    label=label,
-                    is_truth=said.get("ground_truth_status") is True,
-                    is_recommended=said.get("is_curator_recommended") is True,
-                    version=_number(said.get("version")),
-                )
-    return [found[described] for described in sorted(found)]
+        for path in directory.glob(f"[!.]*/[!.]*{shape}.ndjson"):
+            paths[path.with_name(f"{path.name.removesuffix(f'{shape}.ndjson')}.json")] = path
+    for described in sorted(paths):
+        said = _said_of(described)
+        called = said.get("annotation_object")
+        names = [called.get("id"), called.get("name")] if isinstance(called, dict) else []
+        labels = [label_called(str(name)) for name in (*names, described.stem.rpartition("-")[0]) if name]
+        label = next((label for label in labels if label is not None), None)
+        if label is not None:
+            yield _Annotation(
+                path=paths[described],
+                label=label,
+                is_truth=said.get("ground_truth_status") is True,
+                is_recommended=said.get("is_curator_recommended") is True,
+                version=tuple(map(int, re.findall(r"[0-9]+", str(said.get("version"))))),
+                alignment=_alignment(said),
+            )
 
 
 def _said_of(path: Path) -> dict[str, Any]:
-    """What the file of an annotation says of it; nothing if there is none that can be read."""
+    """What a file of metadata says; nothing if there is none, nor, with a warning, if it cannot be read."""
     try:
         said = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError):
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        logger.warning("%s: cannot be read (%s); nothing is known of what it describes", path, error)
         return {}
     return said if isinstance(said, dict) else {}
 
 
-def _number(version: object) -> float:
-    try:
-        return float(str(version))
-    except ValueError:
-        return 0.0
+def _alignment(said: dict[str, Any]) -> str | None:
+    path = said.get("alignment_metadata_path")
+    return path if isinstance(path, str) else None
 
 
 def _read(annotation: _Annotation, voxel_angstrom: float) -> Picks:
@@ -127,7 +156,7 @@ def _read(annotation: _Annotation, voxel_angstrom: float) -> Picks:
     path = annotation.path
     is_oriented = path.stem.endswith(_ORIENTED)
     try:
-        lines = path.read_text(encoding="utf8").splitlines()
+        lines = path.read_text(encoding="utf8").split("\n")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     location, rotation = [], []
@@ -139,7 +168,7 @@ def _read(annotation: _Annotation, voxel_angstrom: float) -> Picks:
             location.append([float(point["location"][axis]) for axis in "xyz"])
             if is_oriented:
                 rotation.append(np.array(point["xyz_rotation_matrix"], dtype=np.float64).reshape(3, 3))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             said = f"lacks the field {error}" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{path}: line {number}: not a point of the CryoET Data Portal: {said}") from error
     position_xyz = index_to_angstrom(np.array(location).reshape(-1, 3), voxel_angstrom)

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from kaggle_cryoet.copick import holds_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
-from kaggle_cryoet.labels import NO_LABELS, holds_labels
+from kaggle_cryoet.labels import NO_LABELS, choose_labels, holds_labels
 from kaggle_cryoet.mrc import MRC_SUFFIXES
 from kaggle_cryoet.ome_zarr import is_store
-from kaggle_cryoet.picks import holds_copick
-from kaggle_cryoet.portal import ANNOTATIONS
+from kaggle_cryoet.portal import ANNOTATIONS, is_annotations
 from kaggle_cryoet.tomogram import RunLocation, printable, run_name, run_of
 
 logger = logging.getLogger(__name__)
@@ -74,15 +74,17 @@ def find_runs(
 
 
 def find_picks(directory: str | Path) -> dict[str, Path]:
-    """Folder of picks of each run, by name of run, sorted.
+    """Folder of picks of each run, by name of run, sorted; as `read_labels` takes them.
 
-    What this program found itself counts only where there is nothing else, no tomograms either.
+    Where runs have tomograms, their picks are those that `find_runs` finds. What this program found itself counts only
+    where there is nothing else, no tomograms either.
 
     Parameters
     ----------
     directory
-        A folder of picks, one run, an `ExperimentRuns` folder, an `overlay` or its parent, tomograms or none; or any
-        form that `find_runs` takes and that has picks beside the tomograms.
+        A folder of picks, one run, an `ExperimentRuns` folder, an `overlay` or its parent, `Annotations` or a dataset
+        of the CryoET Data Portal, tomograms or none; or any form that `find_runs` takes and that has picks beside the
+        tomograms.
 
     Raises
     ------
@@ -94,18 +96,19 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
         raise InputError(f"{directory}: not a folder; expected one with picks")
     if directory.name == "Picks":
         return {printable(directory.parent.name): directory}
-    if directory.name == ANNOTATIONS:
+    if is_annotations(directory):
         return {run_name(directory / "any.zarr"): directory}
-    if (directory / "Picks").is_dir():
+    if holds_labels(directory / "Picks"):
         return {printable(directory.name): directory / "Picks"}
     roots = (directory, directory / "ExperimentRuns", directory / "overlay" / "ExperimentRuns")
     beside = [run / "Picks" for root in roots for run in _subdirectories(root) if (run / "Picks").is_dir()]
+    beside += [directory / "Picks"] if (directory / "Picks").is_dir() else []
+    found: dict[str, Path] = {}
     for root in roots:
-        found = {printable(run.name): run / "Picks" for run in _subdirectories(root) if holds_labels(run / "Picks")}
-        if found:
-            return found
+        if not found:
+            found = {printable(run.name): run / "Picks" for run in _subdirectories(root) if holds_labels(run / "Picks")}
     runs = _locate(directory, TOMOGRAM_TYPES[0])
-    found = {run.name: run.picks_directory for run in runs if run.picks_directory is not None}
+    found |= {run.name: run.picks_directory for run in runs if run.picks_directory is not None}
     if not found and beside and not runs:  # predictions that are to be taken for the truth
         return {printable(folder.parent.name): folder for folder in beside}
     if not found and not runs and holds_copick(directory):
@@ -116,9 +119,10 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
             "overlay and beside the tomograms, and for Annotations of the CryoET Data Portal. Files of other forms, "
             f"as .star, are not read; {NO_LABELS}"
         )
-    if len(found) < len(runs):
-        logger.warning("%s: %d of %d runs have no picks and are left out", directory, len(runs) - len(found), len(runs))
-    return found
+    unlabelled = sum(run.name not in found for run in runs)
+    if unlabelled:
+        logger.warning("%s: %d of %d runs have no picks and are left out", directory, unlabelled, len(runs))
+    return dict(sorted(found.items()))
 
 
 def tomogram_type_of(path: Path) -> str:
@@ -235,8 +239,7 @@ def _picks_directory(run: Path, tomogram_path: Path) -> Path | None:
     """
     beside = run.parent.parent.parent / "overlay" / "ExperimentRuns" / run.name / "Picks"
     spacings = sorted(_spacings(run), key=lambda spacing: spacing not in tomogram_path.parents)
-    places = (beside, run / "Picks", *(spacing / ANNOTATIONS for spacing in spacings))
-    return next((path for path in places if holds_labels(path)), None)
+    return choose_labels((beside, run / "Picks"), (spacing / ANNOTATIONS for spacing in spacings))
 
 
 def _spacings(run: Path) -> list[Path]:

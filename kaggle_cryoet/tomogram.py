@@ -60,6 +60,11 @@ class RunLocation:
     picks_directory: Path | None
     """Folder of the run's true picks, as `read_labels` takes it; None if there is none."""
 
+    @property
+    def specimen(self) -> Path:
+        """What tomograms of one specimen share: the folder of their run, or the tomogram itself where it has none."""
+        return run_of(self.tomogram_path) or self.tomogram_path
+
 
 def run_of(tomogram_path: Path) -> Path | None:
     """Folder of the run that a tomogram lies in; None if it lies in none.

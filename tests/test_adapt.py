@@ -55,6 +55,15 @@ def test_resampling_in_parts_is_resampling_at_once(monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(resample(volume, 1.3), at_once)
 
 
+def test_what_is_out_of_bounds_counts_as_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = np.random.default_rng(0).normal(size=(30, 37, 41)).astype(np.float32)
+    given = volume.copy()
+    bounds = (-1.5, 0.7)
+    monkeypatch.setattr("kaggle_cryoet.picking.adapt.BLOCK_VOXELS", 5000)
+    np.testing.assert_array_equal(resample(volume, 1.3, bounds), resample(volume.clip(*bounds), 1.3))
+    np.testing.assert_array_equal(volume, given)
+
+
 def test_finer_voxels_do_not_alias() -> None:
     """A wave of 12 Å cannot be told in voxels of 10 Å; sampled there without care it would be one of 60 Å."""
     wave = np.cos(2 * np.pi * np.arange(300) * 4.0 / 12.0).astype(np.float32)

@@ -8,11 +8,11 @@ import torch
 from click.testing import CliRunner
 
 from kaggle_cryoet.cli import cli
+from kaggle_cryoet.copick import read_copick, write_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_unet
 from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, UNET_FOLDER
-from kaggle_cryoet.picks import read_copick, write_copick
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.tomogram import Tomogram, read_tomogram, write_tomogram
 from kaggle_cryoet.training.slice_dataset import write_slices

@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
+from kaggle_cryoet.copick import write_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
-from kaggle_cryoet.picks import Picks, write_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation import slice_statistics as statistics
 from kaggle_cryoet.simulation.calibration import calibrate, figures_of_picks, most_alike, table
 from kaggle_cryoet.simulation.calibration_pictures import grey, montage

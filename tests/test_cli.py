@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from kaggle_cryoet.cli import main
+from kaggle_cryoet.copick import read_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.growing import GrowingSubmission
 from kaggle_cryoet.jobs import run_prediction
@@ -21,7 +22,7 @@ from kaggle_cryoet.picking import pipeline
 from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS
 from kaggle_cryoet.picking.pipeline import Outcome
 from kaggle_cryoet.picking.settings import PickSettings
-from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_picks, find_runs
 from kaggle_cryoet.simulation import dataset
 from kaggle_cryoet.submission import read_submission, write_submission

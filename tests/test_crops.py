@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from kaggle_cryoet.copick import write_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.particles import PARTICLES
 from kaggle_cryoet.picking.normalise import normalise
-from kaggle_cryoet.picks import Picks, write_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
 from kaggle_cryoet.training.crops import CropDataset, CropSettings, EpochSampler

@@ -9,10 +9,11 @@ from click.testing import CliRunner
 from spheres import cut_spheres
 
 from kaggle_cryoet.cli import cli
+from kaggle_cryoet.copick import read_copick, write_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.picking.detect import Detections
-from kaggle_cryoet.picks import Picks, read_copick, write_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report.confusion import confusion_json, confusion_of_runs, shares_of_rows, write_confusion
 from kaggle_cryoet.report.detection_pictures import draw_detections
 from kaggle_cryoet.report.detector_curves import draw_detector_curves, read_results

@@ -13,12 +13,13 @@ from PIL import Image
 
 from kaggle_cryoet import look as look_module
 from kaggle_cryoet.cli_look import look
+from kaggle_cryoet.copick import write_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.look import LookSettings, detect_in_image, look_at_image
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_of
 from kaggle_cryoet.picking.adapt import tone_of
 from kaggle_cryoet.picking.detect import Detections, DetectSettings, detect
-from kaggle_cryoet.picks import Picks, write_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report.slice_count import count_detections
 from kaggle_cryoet.slice_image import read_slice_image
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kaggle_cryoet.copick import USER_ID, write_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import ParticleScore, Score, evaluate, read_truth
 from kaggle_cryoet.particles import PARTICLES
-from kaggle_cryoet.picks import USER_ID, Picks, write_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.report.sections import header
 from kaggle_cryoet.report.tables import score_table
 from kaggle_cryoet.runs import find_runs

@@ -13,6 +13,7 @@ import torch
 from one_tomogram import pick_tomogram
 from spheres import VOXEL, cut_spheres
 
+from kaggle_cryoet.copick import read_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.jobs import run_prediction
 from kaggle_cryoet.metric import evaluate
@@ -33,7 +34,7 @@ from kaggle_cryoet.picking.pickers import MODELS_NOTE, load_pickers
 from kaggle_cryoet.picking.pipeline import pick_runs
 from kaggle_cryoet.picking.segment import ScoreGrid
 from kaggle_cryoet.picking.settings import PickSettings
-from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.tomogram import RunLocation, read_tomogram
 from kaggle_cryoet.training.targets import draw_targets

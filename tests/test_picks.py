@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from kaggle_cryoet.copick import read_copick, write_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.particles import PARTICLE_NAMES
-from kaggle_cryoet.picks import Picks, check_inside, concatenate, read_copick, write_copick
+from kaggle_cryoet.picks import Picks, check_inside, concatenate
 
 
 def make_picks(label: list[int], *, seed: int = 0, with_orientation: bool = False) -> Picks:

@@ -15,6 +15,7 @@ import torch
 from one_tomogram import pick_tomogram
 from scipy.spatial import KDTree
 
+from kaggle_cryoet.copick import read_copick
 from kaggle_cryoet.geometry import angstrom_to_index
 from kaggle_cryoet.jobs import evaluate
 from kaggle_cryoet.models.store import load_unet
@@ -26,7 +27,7 @@ from kaggle_cryoet.picking.pickers import UNetPicker
 from kaggle_cryoet.picking.pipeline import pick_on_device, pick_runs
 from kaggle_cryoet.picking.segment import ScoreGrid, SegmentSettings, segment
 from kaggle_cryoet.picking.settings import PickSettings
-from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.simulation.dataset import simulate
 from kaggle_cryoet.submission import read_submission, write_submission

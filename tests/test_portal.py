@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from kaggle_cryoet.copick import USER_ID, write_copick
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.labels import holds_labels, read_labels
+from kaggle_cryoet.labels import read_labels
 from kaggle_cryoet.metric import read_truth
 from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_called
-from kaggle_cryoet.picks import Picks, write_copick
+from kaggle_cryoet.picks import NO_PICKS, Picks
+from kaggle_cryoet.portal import holds_annotations
 from kaggle_cryoet.runs import find_picks, find_runs
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
 from kaggle_cryoet.training.volumes import load_labelled_volume
@@ -69,17 +71,22 @@ def test_locations_in_voxels_become_positions_in_angstrom(tmp_path: Path) -> Non
     expected = np.array([[9, 8, 7], [30, 20, 10], [100, 0, 1.5]]) * 10.012
     np.testing.assert_allclose(picks.position_zyx_angstrom, expected, rtol=1e-12)
     np.testing.assert_array_equal(picks.score, 1)
-    assert picks.orientation_zyx is not None
-    assert np.isnan(picks.orientation_zyx).all()
+    assert picks.orientation_zyx is None
 
 
-def test_the_object_is_told_by_its_identifier_or_else_by_its_name_or_the_files(tmp_path: Path) -> None:
+def test_the_object_is_told_by_its_identifier_or_else_by_its_name_or_the_files(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     by_id = {"annotation_object": {"id": "UniProtKB:P03630", "name": "major capsid protein"}}
     annotate(tmp_path / SPACING, 1, "major capsid protein", point(1, 1, 1), **by_id)
     annotate(tmp_path / SPACING, 2, "beta amylase", point(2, 2, 2), annotation_object=None)
     path = annotate(tmp_path / SPACING, 3, "thyroglobulin", point(3, 3, 3))
-    path.with_name("thyroglobulin-1.0.json").write_text("{broken")
-    assert read_labels(tmp_path / SPACING / "Annotations").label.tolist() == [1, 4, 5]
+    path.with_name("thyroglobulin-1.0.json").unlink()
+    path = annotate(tmp_path / SPACING, 4, "ferritin complex", point(4, 4, 4))
+    path.with_name("ferritin_complex-1.0.json").write_text('{"ground_tr')
+    assert read_labels(tmp_path / SPACING / "Annotations").label.tolist() == [0, 1, 4, 5]
+    assert caplog.text.count("cannot be read") == 1
+    assert "4/ferritin_complex-1.0.json: cannot be read (" in caplog.text
 
 
 def test_oriented_points_are_as_copick_has_them(tmp_path: Path) -> None:
@@ -107,6 +114,8 @@ def test_oriented_points_are_as_copick_has_them(tmp_path: Path) -> None:
         ([{}, {"ground_truth_status": True}, {"is_curator_recommended": True, "version": "9.0"}], 1),
         ([{"is_curator_recommended": True}, {"is_curator_recommended": False}, {}], 0),
         ([{"version": "1.0"}, {"version": "10.0"}, {"version": "2.0"}], 1),
+        ([{"version": "1.9"}, {"version": "1.10"}, {"version": "1.9.1"}], 1),
+        ([{"version": 2.0}, {"version": None}, {"version": [1]}], 0),
     ],
 )
 def test_of_several_annotations_the_truth_then_the_recommended_then_the_latest_is_taken(
@@ -138,6 +147,7 @@ def test_of_annotations_that_nothing_sets_apart_the_first_is_taken_with_a_warnin
         ('{"location": {"x": 1, "y": 2, "z": null}}', "line 2: not a point"),
         ('{"location": {"x": 1, "y": 2, "z": NaN}}', "1 of 2 points have a location that is not finite"),
         ("[]", "line 2: not a point"),
+        (f'{{"location": {{"x": 1, "y": 2, "z": 1{"0" * 400}}}}}', "line 2: not a point"),
     ],
 )
 def test_a_broken_annotation_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -149,7 +159,11 @@ def test_a_broken_annotation_is_named(tmp_path: Path, line: str, message: str) -
 
 @pytest.mark.parametrize(
     ("rotation", "message"),
-    [(2 * np.eye(3), "1 of 1 points are turned by what is no rotation"), (np.eye(2), "line 1: not a point")],
+    [
+        (2 * np.eye(3), "1 of 1 points are turned by what is no rotation"),
+        (np.full((3, 3), np.nan), "1 of 1 points are turned by what is no rotation"),
+        (np.eye(2), "line 1: not a point"),
+    ],
 )
 def test_a_matrix_that_is_no_rotation_is_refused(tmp_path: Path, rotation: Any, message: str) -> None:
     path = annotate(tmp_path / SPACING, 4, "cytosolic ribosome", point(1, 2, 3, rotation), shape="orientedpoint")
@@ -162,12 +176,39 @@ def test_a_matrix_that_is_no_rotation_is_refused(tmp_path: Path, rotation: Any, 
 
 def test_a_folder_without_known_particles_or_spacing_is_refused(tmp_path: Path) -> None:
     annotate(tmp_path / SPACING, 1, "membrane", point(1, 2, 3))
-    assert not holds_labels(tmp_path / SPACING / "Annotations")
+    assert not holds_annotations(tmp_path / SPACING / "Annotations")
     with pytest.raises(InputError, match="Annotations: holds no picks; expected files"):
         read_labels(tmp_path / SPACING / "Annotations")
-    annotate(tmp_path / "elsewhere", 1, "cytosolic ribosome", point(1, 2, 3))
-    with pytest.raises(InputError, match=r"expected to lie in a folder VoxelSpacing<Å>"):
-        read_labels(tmp_path / "elsewhere/Annotations")
+    for name in ("VoxelSpacing", "VoxelSpacingÅ", "VoxelSpacing0", "VoxelSpacing-5.0", "VoxelSpacinginf"):
+        annotate(tmp_path / name, 1, "cytosolic ribosome", point(1, 2, 3))
+        with pytest.raises(InputError, match=r"expected to lie in a folder VoxelSpacing<Å>"):
+            read_labels(tmp_path / name / "Annotations")
+
+
+def test_a_folder_of_copick_files_may_be_called_annotations(tmp_path: Path) -> None:
+    own = Picks(position_zyx_angstrom=np.array([[1.0, 2.0, 3.0]]), label=np.array([2]))
+    write_copick(tmp_path / "Annotations", own, "TS_1")
+    assert read_truth(tmp_path / "Annotations")["Annotations"].label.tolist() == [2]
+
+
+def test_unturned_particles_have_no_known_orientation_as_in_copick_files(tmp_path: Path) -> None:
+    annotate(tmp_path / SPACING, 4, "cytosolic ribosome", point(1, 2, 3, np.eye(3)), shape="orientedpoint")
+    assert read_labels(tmp_path / SPACING / "Annotations").orientation_zyx is None
+
+
+def test_tomograms_and_annotations_of_several_alignments_are_told(
+    dataset: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    described = dataset / SPACING / "Tomograms/100/tomogram_metadata.json"
+    first, second = ({"alignment_metadata_path": f"10440/TS_5_4/Alignments/{number}"} for number in (100, 101))
+    described.write_text(json.dumps(first))
+    read_labels(dataset / SPACING / "Annotations")
+    annotate(dataset / SPACING, 104, "cytosolic ribosome", point(10, 20, 12), **first)
+    read_labels(dataset / SPACING / "Annotations")
+    assert not caplog.text
+    annotate(dataset / SPACING, 104, "cytosolic ribosome", point(10, 20, 12), **second)
+    read_labels(dataset / SPACING / "Annotations")
+    assert "Annotations: tomograms and annotations are of 2 alignments; positions may not be those" in caplog.text
 
 
 @pytest.fixture
@@ -208,10 +249,45 @@ def test_annotations_of_another_spacing_are_taken_where_there_are_no_others(data
     np.testing.assert_allclose(read_labels(coarse).position_zyx_angstrom, [[120.144, 200.24, 100.12]])
 
 
-def test_picks_of_ones_own_come_before_the_portals(dataset: Path) -> None:
+def test_picks_of_ones_own_come_before_the_portals_in_their_run(dataset: Path) -> None:
     own = Picks(position_zyx_angstrom=np.array([[1.0, 2.0, 3.0]]), label=np.array([2]))
     write_copick(dataset / "TS_5_4/Picks", own, "TS_5_4")
-    assert find_runs(dataset)[0].picks_directory == dataset / "TS_5_4/Picks"
+    annotate(dataset / "TS_6_4/Reconstructions/VoxelSpacing10.012", 104, "cytosolic ribosome", point(1, 2, 3))
+    expected = {
+        "TS_5_4": dataset / "TS_5_4/Picks",
+        "TS_6_4": dataset / "TS_6_4/Reconstructions/VoxelSpacing10.012/Annotations",
+    }
+    assert {run.name: run.picks_directory for run in find_runs(dataset)} == expected == find_picks(dataset)
+
+
+@pytest.mark.parametrize("left", ["nothing", "others", "predictions"])
+def test_a_folder_of_picks_without_labels_does_not_hide_annotations(dataset: Path, left: str) -> None:
+    folder = dataset / "TS_5_4/Picks"
+    folder.mkdir()
+    if left == "others":
+        (folder / "user_1_membrane.json").write_text('{"pickable_object_name": "membrane", "points": []}')
+    if left == "predictions":
+        write_copick(folder, NO_PICKS, "TS_5_4", user_id=USER_ID)
+    expected = dataset / SPACING / "Annotations"
+    assert find_runs(dataset)[0].picks_directory == expected
+    if left == "predictions":
+        assert find_picks(dataset / "TS_5_4") == {"TS_5_4": expected}
+
+
+def test_a_broken_file_of_ones_own_is_not_passed_over(dataset: Path) -> None:
+    (dataset / "TS_5_4/Picks").mkdir()
+    (dataset / "TS_5_4/Picks/ribosome.json").write_text("{")
+    [picks_directory] = [run.picks_directory for run in find_runs(dataset / "TS_5_4")]
+    assert picks_directory is not None
+    with pytest.raises(InputError, match=r"ribosome\.json: not a copick picks file"):
+        read_labels(picks_directory)
+
+
+def test_two_voxel_spacings_of_a_run_are_one_specimen_to_a_training(dataset: Path) -> None:
+    fine, coarse = (find_runs(path)[0] for path in sorted((dataset / "TS_5_4/Reconstructions").iterdir()))
+    assert fine.picks_directory != coarse.picks_directory
+    assert fine.specimen == coarse.specimen == dataset / "TS_5_4"
+    assert find_runs(dataset)[1].specimen == dataset / "TS_6_4"
 
 
 def test_the_truth_may_be_a_dataset_without_tomograms(tmp_path: Path) -> None:

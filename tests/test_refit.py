@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from one_tomogram import pick_tomogram
 
 from kaggle_cryoet.cli import cli
+from kaggle_cryoet.copick import read_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.metric import evaluate
 from kaggle_cryoet.models.calibration import Calibration
@@ -22,7 +23,6 @@ from kaggle_cryoet.picking.detect import DetectSettings
 from kaggle_cryoet.picking.pickers import YoloPicker
 from kaggle_cryoet.picking.segment import SegmentSettings
 from kaggle_cryoet.picking.settings import PickSettings
-from kaggle_cryoet.picks import read_copick
 from kaggle_cryoet.runs import find_picks, find_runs
 from kaggle_cryoet.tomogram import RunLocation
 from kaggle_cryoet.training import refit

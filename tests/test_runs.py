@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_cryoet.copick import write_copick
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.picks import NO_PICKS, write_copick
+from kaggle_cryoet.picks import NO_PICKS
 from kaggle_cryoet.runs import find_picks, find_runs
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from kaggle_cryoet import __version__
+from kaggle_cryoet.copick import read_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.particles import PARTICLE_NAMES, label_of
-from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import TOMOGRAM_TYPES, find_runs
 from kaggle_cryoet.simulation import dataset, run_folder
 from kaggle_cryoet.simulation.beads import BeadModel, load_bead_model, render

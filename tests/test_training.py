@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+from kaggle_cryoet.copick import write_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.store import load_unet, save_unet
 from kaggle_cryoet.models.unet3d import PRESET_SETTINGS, UNetSettings
@@ -21,7 +22,7 @@ from kaggle_cryoet.picking.adapt import AdaptSettings
 from kaggle_cryoet.picking.candidates import LocaliseSettings
 from kaggle_cryoet.picking.equalise import mean_spectrum
 from kaggle_cryoet.picking.settings import PickSettings
-from kaggle_cryoet.picks import Picks, write_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
 from kaggle_cryoet.training import checkpoints, keep_within_time, unet
 from kaggle_cryoet.training.augment import AugmentSettings

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kaggle_cryoet.copick import write_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.models.spectrum import SHELLS
 from kaggle_cryoet.picking.equalise import SHARE, equalise
-from kaggle_cryoet.picks import Picks, write_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
 from kaggle_cryoet.training.volumes import equalised_share, find_sources, load_labelled_volume, load_volumes
 

@@ -105,8 +105,8 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_dou
     unresolved = ", which do not resolve small particles" if tomogram.voxel_angstrom > COARSE_ANGSTROM else ""
     logger.warning("%s%s; it is resampled to %s", said, unresolved, known)
     median, spread = median_and_spread(tomogram.data)
-    clipped = np.clip(tomogram.data, median + LOWEST * spread, median + HIGHEST * spread)  # what is beyond would ring
-    resampled = resample(clipped, factor)
+    bounds = median + LOWEST * spread, median + HIGHEST * spread  # what is beyond would ring
+    resampled = resample(tomogram.data, factor, bounds)
     return replace(tomogram, data=resampled, voxel_angstrom=CZII_VOXEL_ANGSTROM, resampled_by=factor)
 
 
@@ -139,19 +139,25 @@ def tone_of(volume: NDArray[np.floating]) -> str | None:
     return "dark" if found < 0 else "bright"
 
 
-def resample(volume: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+def resample(
+    volume: NDArray[np.float32], factor: float, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> NDArray[np.float32]:
     """`(z, y, x)` volume with `factor` voxels in the place of one along each axis, the first ones' centres kept.
 
     Fourier coefficients are kept, cut off or filled up with 0, so that nothing is blurred and nothing aliases. An axis
-    of one voxel stays.
+    of one voxel stays. Values outside of the bounds count as those; beside the volume, which stays as it is, no more is
+    held than what has been resampled along one axis.
     """
     for axis, edge in enumerate(volume.shape):
         if edge > 1:
-            volume = _resample_axis(volume, factor, axis)
+            volume = _resample_axis(volume, factor, axis, bounds)
+            bounds = (-math.inf, math.inf)
     return volume
 
 
-def _resample_axis(volume: NDArray[np.float32], factor: float, axis: int) -> NDArray[np.float32]:
+def _resample_axis(
+    volume: NDArray[np.float32], factor: float, axis: int, bounds: tuple[float, float]
+) -> NDArray[np.float32]:
     """The same along one axis, which is continued to a length that has a whole number of the new voxels."""
     from scipy.signal import resample as resample_periodic
 
@@ -172,7 +178,7 @@ def _resample_axis(volume: NDArray[np.float32], factor: float, axis: int) -> NDA
     at_once = max(BLOCK_VOXELS * volume.shape[across] // volume.size, 1)
     for start in range(0, volume.shape[across], at_once):
         some = slice(start, start + at_once)
-        part = np.moveaxis(np.moveaxis(volume, across, 0)[some], along, -1)
+        part = np.moveaxis(np.moveaxis(volume, across, 0)[some], along, -1).clip(*bounds)
         ring = part[..., around[-padding:]] * (1 - weight) + part[..., around[:padding]] * weight
         made = resample_periodic(np.concatenate([part, ring], axis=-1), length, axis=-1)[..., :kept]
         np.moveaxis(resampled, across, 0)[some] = np.moveaxis(made, -1, along)

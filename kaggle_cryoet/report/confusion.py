@@ -55,7 +55,7 @@ def format_confusion(matrix: NDArray[np.int64]) -> str:
 
 
 def compare(submission: str | Path, truth: str | Path) -> NDArray[np.int64]:
-    """`(7, 7)` confusion of a submission against picks: a csv, or a folder with copick JSON.
+    """`(7, 7)` confusion of a submission against picks: a csv, or a folder as `find_picks` takes it.
 
     Raises
     ------

@@ -8,10 +8,11 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from kaggle_cryoet.copick import read_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_SHAPE_ZYX, CZII_VOXEL_ANGSTROM, angstrom_to_index
 from kaggle_cryoet.particles import PARTICLES, label_of
-from kaggle_cryoet.picks import Picks, read_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.simulation import slice_statistics as statistics
 from kaggle_cryoet.tomogram import Tomogram
 

@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kaggle_cryoet.copick import write_copick
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.picks import Picks, write_copick
+from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
 
 logger = logging.getLogger(__name__)

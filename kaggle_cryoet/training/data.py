@@ -74,9 +74,9 @@ def split_sources(
             logger.warning("%s: held out, to look at the score; --validation DIR gives others for that", names)
     else:
         held_out = []
-    shared = {_identity(source) for source in sources} & {_identity(source) for source in held_out}
+    shared = {source.run.specimen for source in sources} & {source.run.specimen for source in held_out}
     if shared:
-        raise InputError(f"{len(shared)} runs are both trained on and validated on, one is that of {min(shared)}")
+        raise InputError(f"{len(shared)} runs are both trained on and validated on, one is {min(shared)}")
     check_names([source.run for source in held_out])
     return sources, held_out
 
@@ -120,9 +120,9 @@ def load_split(
 
 def _divide(sources: Sequence[Source], fold: str | None) -> tuple[list[Source], list[Source]]:
     """Tomograms to train on, and of each other run the first of its tomograms: of a run, or of every eighth."""
-    runs = list(dict.fromkeys(_identity(source) for source in sources))
+    runs = list(dict.fromkeys(source.run.specimen for source in sources))
     if fold is not None:
-        chosen = {_identity(source) for source in sources if source.run.name == fold}
+        chosen = {source.run.specimen for source in sources if source.run.name == fold}
         if not chosen:
             names = sorted({source.run.name for source in sources})
             raise InputError(f"there is no run {fold!r} to leave out; expected one of {', '.join(names[:10])}")
@@ -130,13 +130,8 @@ def _divide(sources: Sequence[Source], fold: str | None) -> tuple[list[Source], 
         chosen = set(every_eighth(runs))
     if len(chosen) == len(runs):
         raise InputError("one run alone leaves none to validate on; give more runs, or a folder for validation")
-    first = {_identity(source): source for source in reversed(sources)}
+    first = {source.run.specimen: source for source in reversed(sources)}
     return (
-        [source for source in sources if _identity(source) not in chosen],
+        [source for source in sources if source.run.specimen not in chosen],
         [first[run] for run in runs if run in chosen],
     )
-
-
-def _identity(source: Source) -> Path:
-    """What the tomograms of one specimen share."""
-    return source.run.picks_directory or source.run.tomogram_path

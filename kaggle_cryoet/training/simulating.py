@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from kaggle_cryoet import simulation
-from kaggle_cryoet.picks import write_copick
+from kaggle_cryoet.copick import write_copick
 from kaggle_cryoet.processes import end_with_parent
 from kaggle_cryoet.simulation.network_denoising import draw_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES

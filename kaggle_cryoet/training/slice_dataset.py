@@ -158,8 +158,8 @@ def _split(
         raise InputError("one run alone leaves none to validate on; give more runs, or a folder for validation")
     trained_on = _chosen(data, tomogram_types)
     if not validation:
-        seen = {run.picks_directory for run in held_out}
-        trained_on = [run for run in trained_on if run.picks_directory not in seen]
+        seen = {run.specimen for run in held_out}
+        trained_on = [run for run in trained_on if run.specimen not in seen]
     pairs = [*((run, PARTS[0]) for run in trained_on), *((run, PARTS[1]) for run in held_out)]
     check_names([run for run, _ in pairs])
     return pairs
@@ -169,14 +169,14 @@ def _chosen(directories: Sequence[str | Path], tomogram_types: Sequence[str]) ->
     """Of each type as many of its tomograms as its share says; those after the first are named after run and type."""
     tomograms: list[RunLocation] = []
     counts: Counter[str] = Counter()
-    met: dict[Path | None, set[str]] = {}
+    met: dict[Path, set[str]] = {}
     for source in find_sources(directories, tomogram_types):
         run, kind = source.run, tomogram_type_of(source.run.tomogram_path)
         if source.weight > 1:
             raise InputError(
                 f"run {run.name}: slices are written once; expected a share of 1 at most, got {source.weight:g}"
             )
-        kinds = met.setdefault(run.picks_directory, set())
+        kinds = met.setdefault(run.specimen, set())
         further = kinds and kind not in kinds  # a run that is given twice keeps its name, which is then refused
         if counts[kind] * GOLDEN_RATIO % 1 < source.weight:
             tomograms.append(replace(run, name=f"{run.name}.{kind}") if further else run)

@@ -25,9 +25,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from kaggle_cryoet.copick import read_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
-from kaggle_cryoet.picks import read_copick
 from kaggle_cryoet.simulation.network_denoising import check_denoiser
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
 from kaggle_cryoet.training.crops import CropDataset
