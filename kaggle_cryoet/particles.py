@@ -4,6 +4,7 @@ Source: Kaggle, "CZII - CryoET Object Identification", evaluation page, and the 
 The order of `PARTICLES` is the order of classes everywhere: in score volumes, in labels of `Picks`, in model folders.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kaggle_cryoet.errors import InputError
@@ -21,57 +22,35 @@ class Particle:
     """Weight in the competition's score; 0 is not scored."""
     mean_count: float
     """Mean number of picks in a tomogram of `CZII_SHAPE_ZYX`, over the competition's seven training tomograms."""
-    other_names: tuple[str, ...]
-    """What the CryoET Data Portal and copick projects call it, and its identifiers there, of Gene Ontology or UniProt;
-    in lower case, with hyphens."""
 
 
 PARTICLES: tuple[Particle, ...] = (
-    Particle(
-        name="apo-ferritin",
-        radius_angstrom=60.0,
-        weight=1.0,
-        mean_count=375 / 7,
-        other_names=("apoferritin", "ferritin-complex", "go:0070288"),
-    ),
-    Particle(
-        name="beta-amylase",
-        radius_angstrom=65.0,
-        weight=0.0,
-        mean_count=87 / 7,
-        other_names=("uniprotkb:p10537",),
-    ),
-    Particle(
-        name="beta-galactosidase",
-        radius_angstrom=90.0,
-        weight=2.0,
-        mean_count=112 / 7,
-        other_names=("uniprotkb:p00722",),
-    ),
-    Particle(
-        name="ribosome",
-        radius_angstrom=150.0,
-        weight=1.0,
-        mean_count=331 / 7,
-        other_names=("cytosolic-ribosome", "go:0022626"),
-    ),
-    Particle(
-        name="thyroglobulin",
-        radius_angstrom=130.0,
-        weight=2.0,
-        mean_count=251 / 7,
-        other_names=("uniprotkb:p01267",),
-    ),
-    Particle(
-        name="virus-like-particle",
-        radius_angstrom=135.0,
-        weight=1.0,
-        mean_count=113 / 7,
-        other_names=("virus-like-capsid", "pp7-vlp", "pseudomonas-phage-pp7-vlp", "go:0170047", "uniprotkb:p03630"),
-    ),
+    Particle(name="apo-ferritin", radius_angstrom=60.0, weight=1.0, mean_count=375 / 7),
+    Particle(name="beta-amylase", radius_angstrom=65.0, weight=0.0, mean_count=87 / 7),
+    Particle(name="beta-galactosidase", radius_angstrom=90.0, weight=2.0, mean_count=112 / 7),
+    Particle(name="ribosome", radius_angstrom=150.0, weight=1.0, mean_count=331 / 7),
+    Particle(name="thyroglobulin", radius_angstrom=130.0, weight=2.0, mean_count=251 / 7),
+    Particle(name="virus-like-particle", radius_angstrom=135.0, weight=1.0, mean_count=113 / 7),
 )
 
 PARTICLE_NAMES: tuple[str, ...] = tuple(particle.name for particle in PARTICLES)
+
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "apo-ferritin": ("apoferritin", "ferritin-complex", "go:0070288"),
+    "beta-amylase": ("uniprotkb:p10537",),
+    "beta-galactosidase": ("uniprotkb:p00722",),
+    "ribosome": ("cytosolic-ribosome", "go:0022626"),
+    "thyroglobulin": ("uniprotkb:p01267",),
+    "virus-like-particle": (
+        "virus-like-capsid",
+        "pp7-vlp",
+        "pseudomonas-phage-pp7-vlp",
+        "go:0170047",
+        "uniprotkb:p03630",
+    ),
+}
+"""What the CryoET Data Portal and copick projects call each particle, and its identifiers there, of Gene Ontology or
+UniProt; in lower case, with hyphens."""
 
 
 def label_of(name: str) -> int:
@@ -94,5 +73,4 @@ def label_called(name: str) -> int | None:
     Case does not matter, nor whether words are parted by spaces, underscores or hyphens.
     """
     name = name.lower().replace("_", "-").replace(" ", "-")
-    called = (label for label, one in enumerate(PARTICLES) if name in (one.name, *one.other_names))
-    return next(called, None)
+    return next((label for label, own in enumerate(PARTICLE_NAMES) if name in (own, *OTHER_NAMES[own])), None)

@@ -12,7 +12,7 @@ from kaggle_cryoet.copick import USER_ID, write_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.labels import read_labels
 from kaggle_cryoet.metric import read_truth
-from kaggle_cryoet.particles import PARTICLE_NAMES, PARTICLES, label_called
+from kaggle_cryoet.particles import OTHER_NAMES, PARTICLE_NAMES, label_called
 from kaggle_cryoet.picks import NO_PICKS, Picks
 from kaggle_cryoet.portal import holds_annotations
 from kaggle_cryoet.runs import find_picks, find_runs
@@ -55,7 +55,7 @@ def test_particles_are_known_by_the_portals_names_and_identifiers() -> None:
         for name in (particle, *names, names[0].replace(" ", "_").upper()):
             assert label_called(name) == PARTICLE_NAMES.index(particle)
     assert label_called("ribosomes") is label_called("") is label_called("GO:0005840") is None
-    names_of_all = [name for particle in PARTICLES for name in (particle.name, *particle.other_names)]
+    names_of_all = [name for own in PARTICLE_NAMES for name in (own, *OTHER_NAMES[own])]
     assert len(set(names_of_all)) == len(names_of_all)
     assert all(name == name.lower() and not {" ", "_"} & set(name) for name in names_of_all)
 
