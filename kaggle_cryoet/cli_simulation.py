@@ -41,12 +41,7 @@ denoiser_option = click.option(
 )
 @denoiser_option
 @click.option("--map", "maps", multiple=True, metavar="NAME=FILE.mrc", help="Density map of a particle type to use.")
-@click.option(
-    "--picks",
-    "picks_dir",
-    type=click.Path(path_type=Path),
-    help="Place the particles as in these labels.",
-)
+@click.option("--picks", "picks_dir", type=click.Path(path_type=Path), help="Place the particles as in these labels.")
 def simulate(
     output_dir: Path,
     runs: int | None,

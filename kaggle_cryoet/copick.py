@@ -26,11 +26,11 @@ USER_ID = "kaggle-cryoet"
 def read_copick(picks_directory: str | Path) -> Picks:
     """Picks of one run from its folder of copick JSON files, one for each particle type, with score 1.
 
-    Of what type they are says `pickable_object_name` in them, or else their names, `<particle>.json`, as `label_called`
-    knows them; files of other types are left out with a warning, hidden files without. A particle is at its location,
-    moved as its transformation says. Orientations of a file that does not trust them are unknown, and those of all
-    files if none is other than the identity, as in the competition's. What this program found itself is left out with
-    a warning, unless there is nothing else.
+    Of what type they are says `pickable_object_name` in them, or else their names, `<particle>.json` or
+    `<user>_<session>_<particle>.json`, as `label_called` knows them; files of other types are left out with a warning,
+    hidden files without. A particle is at its location, moved as its transformation says. Orientations of a file that
+    does not trust them are unknown, and those of all files if none is other than the identity, as in the
+    competition's. What this program found itself is left out with a warning, unless there is nothing else.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def _read_copick_file(path: Path) -> dict[str, Any]:
     """What a file holds."""
     try:
         content = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a copick picks file: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a copick picks file: expected an object, got {type(content).__name__}")
@@ -104,7 +104,9 @@ def _read_copick_file(path: Path) -> dict[str, Any]:
 
 
 def _object_name(content: dict[str, Any], path: Path) -> str:
-    return str(content.get("pickable_object_name") or path.stem)
+    """What a file says that it is of; else its name, or the last part of `<user>_<session>_<particle>`."""
+    by_name = path.stem if label_called(path.stem) is not None else path.stem.rpartition("_")[2]
+    return str(content.get("pickable_object_name") or by_name)
 
 
 def _copick_picks(content: dict[str, Any], label: int, path: Path) -> Picks:
@@ -117,7 +119,7 @@ def _copick_picks(content: dict[str, Any], label: int, path: Path) -> Picks:
         transforms = [point.get("transformation_") or np.eye(4).tolist() for point in points]
         transform_xyz = np.array(transforms, dtype=np.float64).reshape(len(points), 4, 4)
         position_xyz = position_xyz.reshape(-1, 3) + transform_xyz[:, :3, 3]
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, OverflowError) as error:
         said = f"lacks the field {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path}: not a copick picks file: {said}") from error
     trusted = content.get("trust_orientation") is not False

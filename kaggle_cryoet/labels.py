@@ -31,10 +31,9 @@ def holds_labels(picks_directory: Path) -> bool:
 def choose_labels(picks: Iterable[Path], annotations: Iterable[Path]) -> Path | None:
     """Of folders of copick files and of `Annotations`, in the order of preference, that which a run is labelled by.
 
-    The first that `holds_labels`, and before the annotations if it holds picks of a particle that is known. None if
-    there is none.
+    The first with copick files of a particle that is known, then the first such annotations, then the first that
+    `holds_labels`; None if there is none.
     """
-    own = next((path for path in picks if holds_labels(path)), None)
-    if own is not None and holds_known_copick(own):
-        return own
-    return next((path for path in annotations if holds_annotations(path)), own)
+    own = [path for path in picks if holds_labels(path)]
+    known = next((path for path in own if holds_known_copick(path)), None)
+    return known or next((path for path in annotations if holds_annotations(path)), next(iter(own), None))

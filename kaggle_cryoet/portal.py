@@ -58,7 +58,7 @@ def is_annotations(directory: Path) -> bool:
 
 def holds_annotations(directory: Path) -> bool:
     """Whether there are annotations of particles that are known in a folder `Annotations`."""
-    return next(_annotations(directory), None) is not None
+    return next(_annotations(directory, tells=False), None) is not None
 
 
 def read_annotations(directory: Path) -> Picks:
@@ -66,7 +66,8 @@ def read_annotations(directory: Path) -> Picks:
 
     Of several annotations of one type that is taken which is marked as ground truth, then which the curators
     recommend, then of the highest version; if that leaves several, the first by its name, with a warning. There is one,
-    too, where tomograms and annotations are of several alignments of the tilt series.
+    too, where annotations say that they are of several alignments of the tilt series, or of one that no tomogram
+    beside them is of.
 
     Raises
     ------
@@ -82,10 +83,11 @@ def read_annotations(directory: Path) -> Picks:
         raise InputError(f"{directory}: holds no picks; expected files <number>/<object>-<version>_point.ndjson")
     chosen = [_chosen(found[label], directory) for label in sorted(found)]
     tomograms = [_said_of(path) for path in directory.parent.glob("Tomograms/*/tomogram_metadata.json")]
-    alignments = {*map(_alignment, tomograms), *(annotation.alignment for annotation in chosen)} - {None}
-    if len(alignments) > 1:
-        said = "%s: tomograms and annotations are of %d alignments; positions may not be those in the tomogram"
-        logger.warning(said, directory, len(alignments))
+    alignments = {annotation.alignment for annotation in chosen} - {None}
+    beside = {_alignment(said) for said in tomograms} - {None}
+    if len(alignments) > 1 or (beside and alignments - beside):
+        said = "%s: annotations are of other alignments than tomograms; positions may not be those in the tomogram"
+        logger.warning(said, directory)
     return picks_of_types([_read(annotation, voxel_angstrom) for annotation in chosen])
 
 
@@ -111,17 +113,17 @@ def _chosen(annotations: list[_Annotation], directory: Path) -> _Annotation:
     return chosen
 
 
-def _annotations(directory: Path) -> Iterator[_Annotation]:
+def _annotations(directory: Path, *, tells: bool = True) -> Iterator[_Annotation]:
     """Those of particles that are known, in the order of their names; oriented points where there are others, too."""
     paths: dict[Path, Path] = {}
     for shape in _SHAPES:
         for path in directory.glob(f"[!.]*/[!.]*{shape}.ndjson"):
             paths[path.with_name(f"{path.name.removesuffix(f'{shape}.ndjson')}.json")] = path
     for described in sorted(paths):
-        said = _said_of(described)
+        said = _said_of(described, tells=tells)
         called = said.get("annotation_object")
-        names = [called.get("id"), called.get("name")] if isinstance(called, dict) else []
-        labels = [label_called(str(name)) for name in (*names, described.stem.rpartition("-")[0]) if name]
+        names = [str(called[key]) for key in ("id", "name") if called.get(key)] if isinstance(called, dict) else []
+        labels = map(label_called, names or [described.stem.rpartition("-")[0]])
         label = next((label for label in labels if label is not None), None)
         if label is not None:
             yield _Annotation(
@@ -129,19 +131,20 @@ def _annotations(directory: Path) -> Iterator[_Annotation]:
                 label=label,
                 is_truth=said.get("ground_truth_status") is True,
                 is_recommended=said.get("is_curator_recommended") is True,
-                version=tuple(map(int, re.findall(r"[0-9]+", str(said.get("version"))))),
+                version=tuple(map(int, re.findall(r"[0-9]{1,9}", str(said.get("version"))))),
                 alignment=_alignment(said),
             )
 
 
-def _said_of(path: Path) -> dict[str, Any]:
-    """What a file of metadata says; nothing if there is none, nor, with a warning, if it cannot be read."""
+def _said_of(path: Path, *, tells: bool = True) -> dict[str, Any]:
+    """What a file of metadata says; nothing if there is none, nor if it cannot be read, of which it tells."""
     try:
         said = json.loads(path.read_text(encoding="utf8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        logger.warning("%s: cannot be read (%s); nothing is known of what it describes", path, error)
+        if tells:
+            logger.warning("%s: cannot be read (%s); nothing is known of what it describes", path, error)
         return {}
     return said if isinstance(said, dict) else {}
 

@@ -83,8 +83,8 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
     ----------
     directory
         A folder of picks, one run, an `ExperimentRuns` folder, an `overlay` or its parent, `Annotations` or a dataset
-        of the CryoET Data Portal, tomograms or none; or any form that `find_runs` takes and that has picks beside the
-        tomograms.
+        of the CryoET Data Portal, with tomograms or without; or any form that `find_runs` takes and that has picks
+        beside the tomograms.
 
     Raises
     ------
@@ -98,16 +98,19 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
         return {printable(directory.parent.name): directory}
     if is_annotations(directory):
         return {run_name(directory / "any.zarr"): directory}
-    if holds_labels(directory / "Picks"):
-        return {printable(directory.name): directory / "Picks"}
     roots = (directory, directory / "ExperimentRuns", directory / "overlay" / "ExperimentRuns")
-    beside = [run / "Picks" for root in roots for run in _subdirectories(root) if (run / "Picks").is_dir()]
-    beside += [directory / "Picks"] if (directory / "Picks").is_dir() else []
-    found: dict[str, Path] = {}
-    for root in roots:
-        if not found:
-            found = {printable(run.name): run / "Picks" for run in _subdirectories(root) if holds_labels(run / "Picks")}
-    runs = _locate(directory, TOMOGRAM_TYPES[0])
+    groups = [[directory], *(_subdirectories(root) for root in roots)]
+    beside = [run / "Picks" for group in groups for run in group if (run / "Picks").is_dir()]
+    labelled = (
+        {printable(run.name): run / "Picks" for run in group if holds_labels(run / "Picks")} for group in groups
+    )
+    found: dict[str, Path] = next(filter(None, labelled), {})
+    try:
+        runs = _locate(directory, TOMOGRAM_TYPES[0])
+    except InputError:  # of tomograms, which are not asked for
+        if not beside and not holds_copick(directory):
+            raise
+        runs = []
     found |= {run.name: run.picks_directory for run in runs if run.picks_directory is not None}
     if not found and beside and not runs:  # predictions that are to be taken for the truth
         return {printable(folder.parent.name): folder for folder in beside}
@@ -233,13 +236,14 @@ def _in_spacing(spacing: Path) -> list[Path]:
 
 
 def _picks_directory(run: Path, tomogram_path: Path) -> Path | None:
-    """The run's picks in the `overlay` beside its `static` root, else in the run itself, else the Data Portal's.
+    """The run's picks in an `overlay` beside its `static` root or its runs, else in the run, else the Data Portal's.
 
     Of the latter those beside the tomogram, else those of another voxel spacing.
     """
-    beside = run.parent.parent.parent / "overlay" / "ExperimentRuns" / run.name / "Picks"
+    roots = (run.parent.parent.parent, run.parent.parent)
+    overlays = (root / "overlay" / "ExperimentRuns" / run.name / "Picks" for root in roots)
     spacings = sorted(_spacings(run), key=lambda spacing: spacing not in tomogram_path.parents)
-    return choose_labels((beside, run / "Picks"), (spacing / ANNOTATIONS for spacing in spacings))
+    return choose_labels((*overlays, run / "Picks"), (spacing / ANNOTATIONS for spacing in spacings))
 
 
 def _spacings(run: Path) -> list[Path]:

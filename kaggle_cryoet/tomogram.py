@@ -62,8 +62,13 @@ class RunLocation:
 
     @property
     def specimen(self) -> Path:
-        """What tomograms of one specimen share: the folder of their run, or the tomogram itself where it has none."""
-        return run_of(self.tomogram_path) or self.tomogram_path
+        """What tomograms of one specimen share: the folder of the run that its picks lie in, or else of the run itself.
+
+        The tomogram, where it is in no folder of a run.
+        """
+        if self.picks_directory is None:
+            return run_of(self.tomogram_path) or self.tomogram_path
+        return run_of(self.picks_directory / "any.zarr") or self.picks_directory.parent
 
 
 def run_of(tomogram_path: Path) -> Path | None:

@@ -1,5 +1,6 @@
 """Which runs are trained on, and which are looked at."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,14 @@ def test_of_every_eight_runs_one_is_held_out_wherever_the_few_real_ones_come(
         assert [source.run.name for source in held_out] == expected
         assert len(trained_on) == 15
         assert f"{', '.join(expected)}: held out, to look at the score" in caplog.text
+
+
+def test_tomograms_that_share_their_picks_are_of_one_specimen(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", ("denoised",))
+    write_run(tmp_path, "b", ("denoised",))
+    shutil.copytree(tmp_path / "static", tmp_path / "static_wbp")  # with the same overlay
+    both = [tmp_path / "static", tmp_path / "static_wbp"]
+    with pytest.raises(InputError, match="2 runs are both trained on and validated on"):
+        split_sources(both[:1], both[1:], DataSettings(), hold_out=False)
+    trained_on, held_out = split_sources(both, [], DataSettings(), hold_out=True)
+    assert {source.run.name for source in trained_on}.isdisjoint(source.run.name for source in held_out)

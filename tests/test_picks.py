@@ -287,3 +287,17 @@ def test_orientations_that_a_file_does_not_trust_are_unknown_beside_those_of_oth
     assert again is not None
     assert np.isnan(again[0]).all()
     np.testing.assert_allclose(again[1], turn)
+
+
+def test_a_file_that_does_not_say_what_it_is_of_is_known_by_the_last_part_of_its_name(tmp_path: Path) -> None:
+    for name in ("user_1_ribosome.json", "beta_amylase.json", "virus-like-particle.json"):
+        save(tmp_path / "Picks", {"points": [{"location": {"x": 1, "y": 2, "z": 3}}]}, name)
+    assert read_copick(tmp_path / "Picks").label.tolist() == [1, 3, 5]
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, f'{{"points": [{{"location": {{"x": 1{"0" * 400}, "y": 2, "z": 3}}}}]}}']
+)
+def test_json_beyond_bounds_is_an_input_error(tmp_path: Path, content: str) -> None:
+    with pytest.raises(InputError, match=r"ribosome\.json: not a copick picks file"):
+        read_copick(save(tmp_path / "Picks", content))

@@ -1,6 +1,7 @@
 """Annotations of the CryoET Data Portal as labels."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from kaggle_cryoet.picks import NO_PICKS, Picks
 from kaggle_cryoet.portal import holds_annotations
 from kaggle_cryoet.runs import find_picks, find_runs
 from kaggle_cryoet.tomogram import Tomogram, write_tomogram
+from kaggle_cryoet.training.data import DataSettings, split_sources
 from kaggle_cryoet.training.volumes import load_labelled_volume
 
 SPACING = "TS_5_4/Reconstructions/VoxelSpacing10.012"
@@ -84,6 +86,10 @@ def test_the_object_is_told_by_its_identifier_or_else_by_its_name_or_the_files(
     path.with_name("thyroglobulin-1.0.json").unlink()
     path = annotate(tmp_path / SPACING, 4, "ferritin complex", point(4, 4, 4))
     path.with_name("ferritin_complex-1.0.json").write_text('{"ground_tr')
+    assert holds_annotations(tmp_path / SPACING / "Annotations")  # of which it says nothing
+    assert not caplog.text
+    contradicted = {"annotation_object": {"id": "GO:0005739", "name": "mitochondrial ribosome"}}
+    annotate(tmp_path / SPACING, 5, "cytosolic ribosome", point(5, 5, 5), **contradicted)
     assert read_labels(tmp_path / SPACING / "Annotations").label.tolist() == [0, 1, 4, 5]
     assert caplog.text.count("cannot be read") == 1
     assert "4/ferritin_complex-1.0.json: cannot be read (" in caplog.text
@@ -205,10 +211,20 @@ def test_tomograms_and_annotations_of_several_alignments_are_told(
     read_labels(dataset / SPACING / "Annotations")
     annotate(dataset / SPACING, 104, "cytosolic ribosome", point(10, 20, 12), **first)
     read_labels(dataset / SPACING / "Annotations")
-    assert not caplog.text
-    annotate(dataset / SPACING, 104, "cytosolic ribosome", point(10, 20, 12), **second)
+    other = dataset / SPACING / "Tomograms/101"
+    other.mkdir()
+    (other / "tomogram_metadata.json").write_text(json.dumps(second))
     read_labels(dataset / SPACING / "Annotations")
-    assert "Annotations: tomograms and annotations are of 2 alignments; positions may not be those" in caplog.text
+    assert not caplog.text
+    annotate(dataset / SPACING, 101, "ferritin complex", point(1, 2, 3), **second)
+    read_labels(dataset / SPACING / "Annotations")
+    assert "Annotations: annotations are of other alignments than tomograms" in caplog.text
+    caplog.clear()
+    for number in (101, 104):
+        shutil.rmtree(dataset / SPACING / "Annotations" / str(number))
+    annotate(dataset / SPACING, 101, "ferritin complex", point(1, 2, 3), alignment_metadata_path="elsewhere")
+    read_labels(dataset / SPACING / "Annotations")
+    assert "Annotations: annotations are of other alignments than tomograms" in caplog.text
 
 
 @pytest.fixture
@@ -270,8 +286,7 @@ def test_a_folder_of_picks_without_labels_does_not_hide_annotations(dataset: Pat
         write_copick(folder, NO_PICKS, "TS_5_4", user_id=USER_ID)
     expected = dataset / SPACING / "Annotations"
     assert find_runs(dataset)[0].picks_directory == expected
-    if left == "predictions":
-        assert find_picks(dataset / "TS_5_4") == {"TS_5_4": expected}
+    assert find_picks(dataset / "TS_5_4") == find_picks(dataset) == {"TS_5_4": expected}
 
 
 def test_a_broken_file_of_ones_own_is_not_passed_over(dataset: Path) -> None:
@@ -284,10 +299,11 @@ def test_a_broken_file_of_ones_own_is_not_passed_over(dataset: Path) -> None:
 
 
 def test_two_voxel_spacings_of_a_run_are_one_specimen_to_a_training(dataset: Path) -> None:
-    fine, coarse = (find_runs(path)[0] for path in sorted((dataset / "TS_5_4/Reconstructions").iterdir()))
-    assert fine.picks_directory != coarse.picks_directory
-    assert fine.specimen == coarse.specimen == dataset / "TS_5_4"
-    assert find_runs(dataset)[1].specimen == dataset / "TS_6_4"
+    fine, coarse = sorted((dataset / "TS_5_4/Reconstructions").iterdir())
+    assert find_runs(fine)[0].picks_directory != find_runs(coarse)[0].picks_directory
+    with pytest.raises(InputError, match="1 runs are both trained on and validated on"):
+        split_sources([fine], [coarse], DataSettings(), hold_out=False)
+    assert find_runs(dataset)[1].specimen == dataset / "TS_6_4"  # it has no labels
 
 
 def test_the_truth_may_be_a_dataset_without_tomograms(tmp_path: Path) -> None:

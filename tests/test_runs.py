@@ -1,11 +1,12 @@
 """Every form of directory in which tomograms and picks are found."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from kaggle_cryoet.copick import write_copick
+from kaggle_cryoet.copick import USER_ID, write_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picks import NO_PICKS
 from kaggle_cryoet.runs import find_picks, find_runs
@@ -268,3 +269,56 @@ def test_directories_without_picks_are_refused(tmp_path: Path) -> None:
         find_picks(tmp_path)
     with pytest.raises(InputError, match="not a folder"):
         find_picks(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("form", [".", "overlay", "static", "static/ExperimentRuns", "static/ExperimentRuns/TS_5_4"])
+def test_picks_are_those_of_the_runs_where_both_the_overlay_and_a_run_have_some(train: Path, form: str) -> None:
+    own = add(train / "static/ExperimentRuns/TS_5_4/Picks")
+    write_copick(own, NO_PICKS, "TS_5_4")
+    overlay = train / "overlay/ExperimentRuns/TS_5_4/Picks"
+    write_copick(overlay, NO_PICKS, "TS_5_4")
+    assert find_picks(train / form)["TS_5_4"] == overlay
+    assert find_runs(train, names=["TS_5_4"])[0].picks_directory == overlay
+    shutil.rmtree(overlay)
+    overlay.mkdir()  # which says less than the run's own
+    assert find_runs(train, names=["TS_5_4"])[0].picks_directory == own
+    if form != "overlay":
+        assert find_picks(train / form)["TS_5_4"] == own
+
+
+def test_an_overlay_beside_runs_is_theirs(tmp_path: Path) -> None:
+    add(tmp_path / "ExperimentRuns/TS_1/VoxelSpacing10.000/denoised.zarr")
+    picks = add(tmp_path / "overlay/ExperimentRuns/TS_1/Picks")
+    assert find_runs(tmp_path)[0].picks_directory == picks
+    assert find_picks(tmp_path) == find_picks(tmp_path / "ExperimentRuns") == {"TS_1": picks}
+
+
+@pytest.mark.parametrize(
+    ("picks", "volumes"),
+    [
+        ("TS_1/Picks", ["TS_1/full.mrc", "TS_1/half.mrc"]),
+        ("ExperimentRuns/TS_1/Picks", ["raw/a.mrc", "raw/b.mrc"]),
+        ("overlay/ExperimentRuns/TS_1/Picks", ["tomograms/a.mrc", "tomograms/b.mrc"]),
+        ("overlay/ExperimentRuns/TS_1/Picks", ["a.mrc", "a.rec"]),
+    ],
+)
+def test_picks_are_found_beside_tomograms_that_could_not_be_told_apart(
+    tmp_path: Path, picks: str, volumes: list[str]
+) -> None:
+    add(tmp_path / picks)
+    for name in volumes:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(InputError):
+        find_runs(tmp_path)
+    assert find_picks(tmp_path) == {"TS_1": tmp_path / picks}
+
+
+def test_predictions_beside_tomograms_are_no_truth(tmp_path: Path) -> None:
+    add(tmp_path / "TS_1/VoxelSpacing10.000/denoised.zarr")
+    write_copick(tmp_path / "TS_1/Picks", NO_PICKS, "TS_1", user_id=USER_ID)
+    for form in (tmp_path, tmp_path / "TS_1"):
+        with pytest.raises(InputError, match="holds no picks; looked for"):
+            find_picks(form)
+    shutil.rmtree(tmp_path / "TS_1/VoxelSpacing10.000")
+    assert find_picks(tmp_path / "TS_1") == {"TS_1": tmp_path / "TS_1/Picks"}

@@ -145,8 +145,7 @@ def resample(
     """`(z, y, x)` volume with `factor` voxels in the place of one along each axis, the first ones' centres kept.
 
     Fourier coefficients are kept, cut off or filled up with 0, so that nothing is blurred and nothing aliases. An axis
-    of one voxel stays. Values outside of the bounds count as those; beside the volume, which stays as it is, no more is
-    held than what has been resampled along one axis.
+    of one voxel stays. Values outside of the bounds count as those, for which no copy of the volume is made.
     """
     for axis, edge in enumerate(volume.shape):
         if edge > 1:
