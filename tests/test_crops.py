@@ -240,10 +240,21 @@ def test_runs_of_the_same_name_in_two_folders_are_an_input_error(tmp_path):
         find_labelled_runs([tmp_path / "one", tmp_path / "other"])
 
 
+def test_runs_without_picks_are_left_out_if_there_are_others(tmp_path, caplog):
+    write_run(tmp_path / "real", "TS_1")
+    write_run(tmp_path / "real", "TS_2")
+    assert len(find_labelled_runs([tmp_path / "real"])) == 2
+    assert not caplog.text
+    write_run(tmp_path / "real", "bare", with_picks=False)
+    assert [run.name for run in find_labelled_runs([tmp_path / "real"])] == ["TS_1", "TS_2"]
+    assert "real: 1 of 3 runs have no picks and are left out" in caplog.text
+    write_run(tmp_path / "other", "none", with_picks=False)
+    with pytest.raises(InputError, match="other: no run has picks to train on, as none has none"):
+        find_labelled_runs([tmp_path / "real", tmp_path / "other"])
+
+
 def test_runs_without_picks_or_with_picks_outside_are_an_input_error(tmp_path):
     write_run(tmp_path, "bare", with_picks=False)
-    with pytest.raises(InputError, match="without picks cannot be trained on: bare"):
-        find_labelled_runs([tmp_path])
     with pytest.raises(InputError, match="has no picks"):
         load_labelled_volume(find_runs(tmp_path)[0])
     write_run(tmp_path / "other", "outside", position=[[0.0, 0.0, 600.0]])

@@ -1,5 +1,6 @@
 """Labelled tomograms to train on: where they are, how often each is drawn from, and how they are kept."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picks import Picks, check_inside
 from kaggle_cryoet.runs import find_runs, reconstructions_beside
 from kaggle_cryoet.tomogram import RunLocation
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 MOST_FOR_SPECTRUM = 24
@@ -73,7 +76,7 @@ def find_labelled_runs(directories: Sequence[Path], tomogram_type: str = "denois
     Raises
     ------
     InputError
-        If a run has no picks, two are of the same name, there is no run, or a directory has a weight.
+        If no run of a directory has picks, two are of the same name, or a directory has a weight.
     """
     sources = find_sources(directories, (tomogram_type,))
     if any(source.weight != 1 for source in sources):
@@ -92,7 +95,7 @@ def check_names(runs: Sequence[RunLocation]) -> None:
 
 
 def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str] = ("denoised",)) -> list[Source]:
-    """Every tomogram to train on below the directories.
+    """Every tomogram to train on below the directories; runs without picks are left out, with a warning.
 
     Parameters
     ----------
@@ -105,7 +108,7 @@ def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str
     Raises
     ------
     InputError
-        If a run has no picks, there is no run, a type after the first is nowhere, or a weight is not positive.
+        If no run of a directory has picks, a type after the first is nowhere, or a weight is not positive.
     """
     types = [split_weight(text) for text in tomogram_types]
     if not types:
@@ -113,7 +116,7 @@ def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str
     sources, kinds = [], set[str]()
     for text in directories:
         directory, weight = (str(text), 1.0) if Path(text).exists() else split_weight(str(text))
-        for run in find_runs(directory, tomogram_type=types[0][0]):
+        for run in _labelled_runs(directory, types[0][0]):
             sources.append(Source(run=run, weight=weight * types[0][1]))
             present = reconstructions_beside(run.tomogram_path)
             kinds |= present.keys()
@@ -122,13 +125,22 @@ def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str
                 if path != run.tomogram_path:
                     version = RunLocation(name=run.name, tomogram_path=path, picks_directory=run.picks_directory)
                     sources.append(Source(run=version, weight=weight * share))
-    unlabelled = [source.run.name for source in sources if source.run.picks_directory is None]
-    if unlabelled:
-        raise InputError(f"runs without picks cannot be trained on: {', '.join(unlabelled[:5])} ({NO_LABELS})")
     for name, _ in types[1:]:
         if name not in kinds:
             raise InputError(f"no run has a tomogram of the type {name!r}; there are {', '.join(sorted(kinds))}")
     return sources
+
+
+def _labelled_runs(directory: str, tomogram_type: str) -> list[RunLocation]:
+    """Runs of a directory that have picks."""
+    found = find_runs(directory, tomogram_type=tomogram_type)
+    runs = [run for run in found if run.picks_directory is not None]
+    if not runs:
+        raise InputError(f"{directory}: no run has picks to train on, as {found[0].name} has none ({NO_LABELS})")
+    if len(runs) < len(found):
+        said = "%s: %d of %d runs have no picks and are left out"
+        logger.warning(said, directory, len(found) - len(runs), len(found))
+    return runs
 
 
 def split_weight(text: str) -> tuple[str, float]:
