@@ -1,8 +1,10 @@
 """A detector on the one real slice, and on simulated ones shown alike: `python -m benchmarks.real_slice DIR`.
 
 The step from simulated to real slices in numbers: of the detections in a slice, the surest are taken, as many as the
-slice shows particles (or two or four times as many), and it is counted how many of the particles they hit. DIR is as in
-`kaggle-cryoet calibrate`. A single slice, 8 bit and clipped, in all three channels: no context in z.
+slice shows particles (or two or four times as many), and it is counted how many of the particles they hit. What a slice
+cuts near the end is harder to see, so that simulated hits are also weighed as if particles lay at the heights of the
+real ones. DIR is as in `kaggle-cryoet calibrate`. A single slice, 8 bit and clipped, in all three channels: no context
+in z.
 """
 
 from pathlib import Path
@@ -27,12 +29,14 @@ from kaggle_cryoet.simulation.slice_statistics import windowed
 TIMES_SHOWN = (1, 2, 4)
 """So many detections are taken for each particle that a slice shows."""
 LEAST_CONFIDENCE = 0.001
+HEIGHT_BORDERS = (0.3, 0.6)
+"""Particles that a slice shows are told apart by their distance from it, in radii."""
 
 
 def hits(
     image: NDArray[np.float64], picks: Picks, z_angstrom: float, weights: Path
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`(times, label)` particles of a slice that are hit, for each of `TIMES_SHOWN`, and `(label,)` that it shows."""
+    """`(times, label, height)` particles of a slice that are hit, for each of `TIMES_SHOWN`, and all that it shows."""
     settings = LookSettings(tone="dark", least_confidence=LEAST_CONFIDENCE)
     found, _ = detect_in_image(image.astype(np.float32), weights, settings)
     order = np.argsort(-np.asarray(found.score))
@@ -42,18 +46,22 @@ def hits(
 
 
 def at_numbers(shown: NDArray[np.int64], hit_elsewhere: NDArray[np.int64], shown_elsewhere: NDArray[np.int64]) -> float:
-    """Hits in a slice that shows so many of each type, were each hit as often as elsewhere, or never if not there."""
+    """Hits in a slice that shows so many of each kind, were each hit as often as elsewhere, or never if not there."""
     share = hit_elsewhere / np.maximum(shown_elsewhere, 1)
     return float((shown * share).sum())
 
 
 def _hit_and_shown(found: Picks, picks: Picks, z_angstrom: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`(label,)` particles that the slice shows and that are hit, and all that it shows."""
+    """`(label, height)` particles that the slice shows and that are hit, and all that it shows."""
     count = count_detections(found, picks, z_angstrom=z_angstrom)
     assert count.shown is not None
-    labels = count.shown.label
-    hit = np.bincount(labels[count.shown_is_hit], minlength=len(PARTICLES))
-    return hit, np.bincount(labels, minlength=len(PARTICLES))
+    radius = np.array([particle.radius_angstrom for particle in PARTICLES])[count.shown.label]
+    distance = np.abs(count.shown.position_zyx_angstrom[:, 0] - z_angstrom) / radius
+    kind = (count.shown.label, np.digitize(distance, HEIGHT_BORDERS))
+    hit, shown = np.zeros((2, len(PARTICLES), len(HEIGHT_BORDERS) + 1), dtype=np.int64)
+    np.add.at(hit, kind, count.shown_is_hit)
+    np.add.at(shown, kind, 1)
+    return hit, shown
 
 
 @click.command()
@@ -84,7 +92,7 @@ def main(real_dir: Path, weights: Path, setting: str, runs: int, seed: int, deno
     heads = " | ".join(f"hit by {times} detections for each" for times in TIMES_SHOWN)
     click.echo(f"| slice | shown | {heads} |\n|---|---|{'---|' * len(TIMES_SHOWN)}")
     for title, (hit, shown) in zip(["real", *(f"simulated, {number}" for number in range(runs))], counts, strict=True):
-        click.echo(f"| {title} | {shown.sum()} | {' | '.join(map(str, hit.sum(axis=1)))} |")
+        click.echo(f"| {title} | {shown.sum()} | {' | '.join(map(str, hit.sum(axis=(1, 2))))} |")
     if not runs:
         return
     (real_hit, real_shown), simulated = counts[0], counts[1:]
@@ -92,14 +100,23 @@ def main(real_dir: Path, weights: Path, setting: str, runs: int, seed: int, deno
     all_shown = np.sum([shown for _, shown in simulated], axis=0)
     shares = " | ".join(f"{hit.sum() / all_shown.sum():.2f}" for hit in all_hit)
     click.echo(f"| simulated, share | {all_shown.sum()} | {shares} |")
-    expected = " | ".join(f"{at_numbers(real_shown, hit, all_shown):.1f}" for hit in all_hit)
-    click.echo(f"| simulated, with as many of each type as the real one | {real_shown.sum()} | {expected} |")
+    by_type = [at_numbers(real_shown.sum(axis=1), hit.sum(axis=1), all_shown.sum(axis=1)) for hit in all_hit]
+    by_height = [at_numbers(real_shown, hit, all_shown) for hit in all_hit]
+    for title, expected in (("", by_type), (", at its heights", by_height)):
+        cells = " | ".join(f"{number:.1f}" for number in expected)
+        click.echo(f"| simulated, with as many of each type as the real one{title} | {real_shown.sum()} | {cells} |")
+    bands = (f"within {HEIGHT_BORDERS[0]} radii", f"up to {HEIGHT_BORDERS[1]} radii", "further")
     click.echo(
-        "\n| by as many detections as shown | real: shown | hit | simulated: shown | hit |\n|---|---|---|---|---|"
+        f"\n| hit of shown, by as many detections as shown | {' | '.join(f'real, {band}' for band in bands)} | "
+        f"{' | '.join(f'simulated, {band}' for band in bands)} |\n|---|{'---|' * 6}"
     )
     for label, particle in enumerate(PARTICLES):
-        numbers = (real_shown[label], real_hit[0, label], all_shown[label], all_hit[0, label])
-        click.echo(f"| {particle.name} | {' | '.join(map(str, numbers))} |")
+        numbers = [
+            f"{hit} of {shown}"
+            for some_hit, some_shown in ((real_hit, real_shown), (all_hit, all_shown))
+            for hit, shown in zip(some_hit[0, label], some_shown[label], strict=True)
+        ]
+        click.echo(f"| {particle.name} | {' | '.join(numbers)} |")
 
 
 if __name__ == "__main__":

@@ -411,13 +411,21 @@ def test_the_surest_detections_are_counted_first(monkeypatch: pytest.MonkeyPatch
         score=np.array([0.9, 0.2, 0.8, 0.4, 0.1, 0.3]),
     )
     monkeypatch.setattr(real_slice, "detect_in_image", lambda *_: (found, np.full(6, 60.0)))
-    truth = np.array([[980.0, 100, 100], [980, 300, 300], [500, 900, 900], [980, 700, 100]])
+    truth = np.array([[980.0, 100, 100], [1030, 300, 300], [500, 900, 900], [920, 700, 100]])  # at 0, .83, .4 radii
     shown = Picks(position_zyx_angstrom=truth, label=np.array([0, 0, 0, 3]))
     hit, numbers = real_slice.hits(np.zeros((4, 4)), shown, 980.0, Path("weights"))
-    assert numbers.tolist() == [2, 0, 0, 1, 0, 0]
-    assert hit.tolist() == [[1, 0, 0, 0, 0, 0], [2, 0, 0, 1, 0, 0], [2, 0, 0, 1, 0, 0]]
+    expected = np.zeros((6, 3))
+    expected[0, 0] = expected[0, 2] = expected[3, 1] = 1
+    np.testing.assert_array_equal(numbers, expected)
+    np.testing.assert_array_equal(hit[1:], [expected, expected])
+    expected[0, 2] = expected[3, 1] = 0
+    np.testing.assert_array_equal(hit[0], expected)
 
 
 def test_hits_are_expected_for_the_numbers_that_another_slice_shows() -> None:
     shown, hit_elsewhere, shown_elsewhere = np.array([4, 10, 3]), np.array([6, 1, 0]), np.array([8, 10, 0])
     assert real_slice.at_numbers(shown, hit_elsewhere, shown_elsewhere) == pytest.approx(4 * 0.75 + 10 * 0.1)
+    in_two = [
+        np.stack([np.zeros_like(numbers), numbers], axis=1) for numbers in (shown, hit_elsewhere, shown_elsewhere)
+    ]
+    assert real_slice.at_numbers(*in_two) == pytest.approx(4 * 0.75 + 10 * 0.1)
