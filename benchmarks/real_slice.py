@@ -1,10 +1,10 @@
 """A detector on the one real slice, and on simulated ones shown alike: `python -m benchmarks.real_slice DIR`.
 
 The step from simulated to real slices in numbers: of the detections in a slice, the surest are taken, as many as the
-slice shows particles (or two or four times as many), and it is counted how many of the particles they hit. What a slice
-cuts near the end is harder to see, so that simulated hits are also weighed as if particles lay at the heights of the
-real ones. DIR is as in `kaggle-cryoet calibrate`. A single slice, 8 bit and clipped, in all three channels: no context
-in z.
+slice shows particles (or two or four times as many), and it is counted how many of the particles they hit. Particles
+whose centres lie far from the slice are harder to see, so that simulated hits are also weighed as if particles lay at
+the heights of the real ones. DIR is as in `kaggle-cryoet calibrate`. A single slice, 8 bit and clipped, in all three
+channels: no context in z.
 """
 
 from pathlib import Path
@@ -105,10 +105,10 @@ def main(real_dir: Path, weights: Path, setting: str, runs: int, seed: int, deno
     for title, expected in (("", by_type), (", at its heights", by_height)):
         cells = " | ".join(f"{number:.1f}" for number in expected)
         click.echo(f"| simulated, with as many of each type as the real one{title} | {real_shown.sum()} | {cells} |")
-    bands = (f"within {HEIGHT_BORDERS[0]} radii", f"up to {HEIGHT_BORDERS[1]} radii", "further")
+    bands = (*(f"within {border} radii" for border in HEIGHT_BORDERS), "further")
     click.echo(
         f"\n| hit of shown, by as many detections as shown | {' | '.join(f'real, {band}' for band in bands)} | "
-        f"{' | '.join(f'simulated, {band}' for band in bands)} |\n|---|{'---|' * 6}"
+        f"{' | '.join(f'simulated, {band}' for band in bands)} |\n|---|{'---|' * 2 * len(bands)}"
     )
     for label, particle in enumerate(PARTICLES):
         numbers = [

@@ -31,8 +31,8 @@ def holds_labels(picks_directory: Path) -> bool:
 def choose_labels(picks: Iterable[Path], annotations: Iterable[Path]) -> Path | None:
     """Of folders of copick files and of `Annotations`, in the order of preference, that which a run is labelled by.
 
-    The first with copick files of a particle that is known, then the first such annotations, then the first that
-    `holds_labels`; None if there is none.
+    The first with copick files of a particle that is known, or broken ones, then the first annotations of one, then the
+    first that `holds_labels`; None if there is none.
     """
     own = [path for path in picks if holds_labels(path)]
     known = next((path for path in own if holds_known_copick(path)), None)

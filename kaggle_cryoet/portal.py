@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 ANNOTATIONS = "Annotations"
 """Name of the folder, beside `Tomograms`."""
 _SPACING = "VoxelSpacing"
+_LONGEST_VERSION = 40
+"""Of the version of an annotation no more characters count."""
 _ORIENTED = "_orientedpoint"
 _SHAPES = ("_point", _ORIENTED)
 """How names of files end that hold points, that which says more last."""
@@ -66,8 +68,7 @@ def read_annotations(directory: Path) -> Picks:
 
     Of several annotations of one type that is taken which is marked as ground truth, then which the curators
     recommend, then of the highest version; if that leaves several, the first by its name, with a warning. There is one,
-    too, where annotations say that they are of several alignments of the tilt series, or of one that no tomogram
-    beside them is of.
+    too, where they and the tomograms beside them say that they are not all of one alignment of the tilt series.
 
     Raises
     ------
@@ -83,10 +84,9 @@ def read_annotations(directory: Path) -> Picks:
         raise InputError(f"{directory}: holds no picks; expected files <number>/<object>-<version>_point.ndjson")
     chosen = [_chosen(found[label], directory) for label in sorted(found)]
     tomograms = [_said_of(path) for path in directory.parent.glob("Tomograms/*/tomogram_metadata.json")]
-    alignments = {annotation.alignment for annotation in chosen} - {None}
-    beside = {_alignment(said) for said in tomograms} - {None}
-    if len(alignments) > 1 or (beside and alignments - beside):
-        said = "%s: annotations are of other alignments than tomograms; positions may not be those in the tomogram"
+    alignments = {*map(_alignment, tomograms), *(annotation.alignment for annotation in chosen)} - {None}
+    if len(alignments) > 1:
+        said = "%s: tomograms and annotations are not all of one alignment; positions fit tomograms of their own alone"
         logger.warning(said, directory)
     return picks_of_types([_read(annotation, voxel_angstrom) for annotation in chosen])
 
@@ -131,13 +131,15 @@ def _annotations(directory: Path, *, tells: bool = True) -> Iterator[_Annotation
                 label=label,
                 is_truth=said.get("ground_truth_status") is True,
                 is_recommended=said.get("is_curator_recommended") is True,
-                version=tuple(map(int, re.findall(r"[0-9]{1,9}", str(said.get("version"))))),
+                version=tuple(
+                    int(number) for number in re.findall(r"[0-9]+", str(said.get("version"))[:_LONGEST_VERSION])
+                ),
                 alignment=_alignment(said),
             )
 
 
 def _said_of(path: Path, *, tells: bool = True) -> dict[str, Any]:
-    """What a file of metadata says; nothing if there is none, nor if it cannot be read, of which it tells."""
+    """What a file of metadata says; nothing if there is none, nor, with a warning if it `tells`, if it is broken."""
     try:
         said = json.loads(path.read_text(encoding="utf8"))
     except FileNotFoundError:

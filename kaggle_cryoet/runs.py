@@ -108,7 +108,7 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
     try:
         runs = _locate(directory, TOMOGRAM_TYPES[0])
     except InputError:  # of tomograms, which are not asked for
-        if not beside and not holds_copick(directory):
+        if not found:
             raise
         runs = []
     found |= {run.name: run.picks_directory for run in runs if run.picks_directory is not None}
@@ -123,7 +123,7 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
             f"as .star, are not read; {NO_LABELS}"
         )
     unlabelled = sum(run.name not in found for run in runs)
-    if unlabelled:
+    if 0 < unlabelled < len(runs):
         logger.warning("%s: %d of %d runs have no picks and are left out", directory, unlabelled, len(runs))
     return dict(sorted(found.items()))
 
@@ -236,11 +236,11 @@ def _in_spacing(spacing: Path) -> list[Path]:
 
 
 def _picks_directory(run: Path, tomogram_path: Path) -> Path | None:
-    """The run's picks in an `overlay` beside its `static` root or its runs, else in the run, else the Data Portal's.
+    """The run's picks in an `overlay` beside its runs or their `static` root, else in the run, else the Data Portal's.
 
     Of the latter those beside the tomogram, else those of another voxel spacing.
     """
-    roots = (run.parent.parent.parent, run.parent.parent)
+    roots = (run.parent.parent, run.parent.parent.parent)
     overlays = (root / "overlay" / "ExperimentRuns" / run.name / "Picks" for root in roots)
     spacings = sorted(_spacings(run), key=lambda spacing: spacing not in tomogram_path.parents)
     return choose_labels((*overlays, run / "Picks"), (spacing / ANNOTATIONS for spacing in spacings))

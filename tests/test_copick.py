@@ -222,10 +222,17 @@ def test_orientations_that_a_file_does_not_trust_are_unknown_beside_those_of_oth
     np.testing.assert_allclose(again[1], turn)
 
 
-def test_a_file_that_does_not_say_what_it_is_of_is_known_by_the_last_part_of_its_name(tmp_path: Path) -> None:
-    for name in ("user_1_ribosome.json", "beta_amylase.json", "virus-like-particle.json"):
+def test_a_file_that_does_not_say_what_it_is_of_is_known_by_its_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("user_1_ribosome.json", "user_1_beta_amylase.json", "virus-like-particle.json"):
         save(tmp_path / "Picks", {"points": [{"location": {"x": 1, "y": 2, "z": 3}}]}, name)
+    assert not caplog.text
+    for name in ("mitochondrial_ribosome.json", "not_a_ribosome_but.json"):
+        save(tmp_path / "Picks", {"points": []}, name)
     assert read_copick(tmp_path / "Picks").label.tolist() == [1, 3, 5]
+    assert "of 'mitochondrial_ribosome', which is none" in caplog.text
+    assert "of 'ribosome_but', which is none" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def test_oriented_points_are_as_copick_has_them(tmp_path: Path) -> None:
         ([{"version": "1.0"}, {"version": "10.0"}, {"version": "2.0"}], 1),
         ([{"version": "1.9"}, {"version": "1.10"}, {"version": "1.9.1"}], 1),
         ([{"version": 2.0}, {"version": None}, {"version": [1]}], 0),
+        ([{"version": "999999999"}, {"version": "1234567890"}, {"version": ""}], 1),
     ],
 )
 def test_of_several_annotations_the_truth_then_the_recommended_then_the_latest_is_taken(
@@ -211,20 +212,16 @@ def test_tomograms_and_annotations_of_several_alignments_are_told(
     read_labels(dataset / SPACING / "Annotations")
     annotate(dataset / SPACING, 104, "cytosolic ribosome", point(10, 20, 12), **first)
     read_labels(dataset / SPACING / "Annotations")
-    other = dataset / SPACING / "Tomograms/101"
-    other.mkdir()
-    (other / "tomogram_metadata.json").write_text(json.dumps(second))
-    read_labels(dataset / SPACING / "Annotations")
     assert not caplog.text
     annotate(dataset / SPACING, 101, "ferritin complex", point(1, 2, 3), **second)
     read_labels(dataset / SPACING / "Annotations")
-    assert "Annotations: annotations are of other alignments than tomograms" in caplog.text
+    assert "Annotations: tomograms and annotations are not all of one alignment" in caplog.text
     caplog.clear()
     for number in (101, 104):
         shutil.rmtree(dataset / SPACING / "Annotations" / str(number))
-    annotate(dataset / SPACING, 101, "ferritin complex", point(1, 2, 3), alignment_metadata_path="elsewhere")
+    annotate(dataset / SPACING, 101, "ferritin complex", point(1, 2, 3), **second)
     read_labels(dataset / SPACING / "Annotations")
-    assert "Annotations: annotations are of other alignments than tomograms" in caplog.text
+    assert "Annotations: tomograms and annotations are not all of one alignment" in caplog.text
 
 
 @pytest.fixture

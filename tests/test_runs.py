@@ -287,10 +287,19 @@ def test_picks_are_those_of_the_runs_where_both_the_overlay_and_a_run_have_some(
 
 
 def test_an_overlay_beside_runs_is_theirs(tmp_path: Path) -> None:
-    add(tmp_path / "ExperimentRuns/TS_1/VoxelSpacing10.000/denoised.zarr")
-    picks = add(tmp_path / "overlay/ExperimentRuns/TS_1/Picks")
-    assert find_runs(tmp_path)[0].picks_directory == picks
-    assert find_picks(tmp_path) == find_picks(tmp_path / "ExperimentRuns") == {"TS_1": picks}
+    root = tmp_path / "mine"
+    add(root / "ExperimentRuns/TS_1/VoxelSpacing10.000/denoised.zarr")
+    picks = add(root / "overlay/ExperimentRuns/TS_1/Picks")
+    add(tmp_path / "overlay/ExperimentRuns/TS_1/Picks")  # of another project
+    assert find_runs(root)[0].picks_directory == picks
+    assert find_picks(root) == find_picks(root / "ExperimentRuns") == {"TS_1": picks}
+
+
+def test_picks_beside_a_file_are_not_said_to_be_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    picks = add(tmp_path / "TS_1/Picks")
+    (tmp_path / "TS_1/full.mrc").touch()
+    assert find_picks(tmp_path / "TS_1") == {"TS_1": picks}
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(
@@ -309,9 +318,13 @@ def test_picks_are_found_beside_tomograms_that_could_not_be_told_apart(
     for name in volumes:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as caught:
         find_runs(tmp_path)
     assert find_picks(tmp_path) == {"TS_1": tmp_path / picks}
+    write_copick(tmp_path / picks, NO_PICKS, "TS_1", user_id=USER_ID)  # which are no labels
+    with pytest.raises(InputError) as again:
+        find_picks(tmp_path)
+    assert str(again.value) == str(caught.value)
 
 
 def test_predictions_beside_tomograms_are_no_truth(tmp_path: Path) -> None:

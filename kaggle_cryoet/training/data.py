@@ -60,7 +60,7 @@ def split_sources(
     Raises
     ------
     InputError
-        If runs are missing, unlabelled, or both trained on and looked at.
+        If runs are missing, none is labelled, or some are both trained on and looked at.
     """
     sources = find_sources(directories, settings.tomogram_types)
     if validation_directories and settings.fold is not None:

@@ -150,7 +150,7 @@ def collect_examples(
     Raises
     ------
     InputError
-        If runs are missing, unlabelled or faulty.
+        If runs are missing or faulty, or none is labelled.
     """
     where = choose_devices(device)[0]
     settings = replace(settings, own_statistics="never")

@@ -79,7 +79,7 @@ def refit_thresholds(
     Raises
     ------
     InputError
-        If the model cannot be read, or runs are missing or have no picks.
+        If the model cannot be read, or runs are missing, or none has picks.
     """
     from tqdm.auto import tqdm
 

@@ -93,7 +93,8 @@ def write_slices(
     Raises
     ------
     InputError
-        If runs are missing, unlabelled or of equal names, or the folder holds something else or is being written.
+        If runs are missing, none is labelled, some have equal names, or the folder holds something else or is being
+        written.
     """
     from tqdm.auto import tqdm
 

@@ -71,7 +71,7 @@ class Source:
 
 
 def find_labelled_runs(directories: Sequence[Path], tomogram_type: str = "denoised") -> list[RunLocation]:
-    """Every run below the directories, with the reconstruction as of `find_runs`; each needs picks and its own name.
+    """Every run with picks below the directories, with the reconstruction as of `find_runs`; each of its own name.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def _labelled_runs(directory: str, tomogram_type: str) -> list[RunLocation]:
     found = find_runs(directory, tomogram_type=tomogram_type)
     runs = [run for run in found if run.picks_directory is not None]
     if not runs:
-        raise InputError(f"{directory}: no run has picks to train on, as {found[0].name} has none ({NO_LABELS})")
+        raise InputError(f"{directory}: no run has picks to train on, not even {found[0].name} ({NO_LABELS})")
     if len(runs) < len(found):
         said = "%s: %d of %d runs have no picks and are left out"
         logger.warning(said, directory, len(found) - len(runs), len(found))
