@@ -105,8 +105,9 @@ def _read_copick_file(path: Path) -> dict[str, Any]:
 
 def _object_name(content: dict[str, Any], path: Path) -> str:
     """What a file says that it is of; else its name, or the third part of `<user>_<session>_<particle>`."""
-    *_, last = path.stem.split("_", 2) if path.stem.count("_") > 1 else [path.stem]
-    return str(content.get("pickable_object_name") or (path.stem if label_called(path.stem) is not None else last))
+    parts = path.stem.split("_", 2)
+    by_name = parts[2] if len(parts) == 3 and label_called(path.stem) is None else path.stem
+    return str(content.get("pickable_object_name") or by_name)
 
 
 def _copick_picks(content: dict[str, Any], label: int, path: Path) -> Picks:

@@ -42,23 +42,14 @@ def dry_run(
         If no run has picks, or every run failed.
     """
     from kaggle_cryoet import metric
-    from kaggle_cryoet.labels import NO_LABELS, read_labels
+    from kaggle_cryoet.labels import labelled, read_labels
     from kaggle_cryoet.picking.settings import PickSettings
     from kaggle_cryoet.report.page import ReportWriter
     from kaggle_cryoet.runs import find_runs
     from kaggle_cryoet.whole_file import write_json
 
     output = Path(output)
-    found = find_runs(train_dir, tomogram_type=tomogram_type, names=run_names)
-    runs = [run for run in found if run.picks_directory is not None]
-    if not runs:
-        raise InputError(
-            f"run {found[0].name} has no picks, which a dry run needs; looked for <run>/Picks/<particle>.json, "
-            "overlay/ExperimentRuns/<run>/Picks and Annotations of the CryoET Data Portal "
-            f"({NO_LABELS}); use predict for unlabelled tomograms"
-        )
-    if len(runs) < len(found):
-        logger.warning("%d of %d runs have no picks and are left out", len(found) - len(runs), len(found))
+    runs = labelled(find_runs(train_dir, tomogram_type=tomogram_type, names=run_names), train_dir)
     truth = {run.name: read_labels(run.picks_directory) for run in runs if run.picks_directory is not None}
     settings = settings or PickSettings()
     branch = branch or settings.branch

@@ -94,7 +94,7 @@ def read_annotations(directory: Path) -> Picks:
 def _spacing_of(directory: Path) -> float:
     """Edge of a voxel in Å, as the folder says above that of annotations."""
     try:
-        voxel_angstrom = float(directory.parent.name.removeprefix(_SPACING)) if is_annotations(directory) else math.nan
+        voxel_angstrom = float(directory.parent.name.removeprefix(_SPACING))
     except ValueError:
         voxel_angstrom = math.nan
     if not 0 < voxel_angstrom < math.inf:

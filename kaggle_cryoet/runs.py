@@ -12,7 +12,7 @@ from pathlib import Path
 from kaggle_cryoet.copick import holds_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
-from kaggle_cryoet.labels import NO_LABELS, choose_labels, holds_labels
+from kaggle_cryoet.labels import NO_LABELS, choose_labels, holds_labels, warn_of_unlabelled
 from kaggle_cryoet.mrc import MRC_SUFFIXES
 from kaggle_cryoet.ome_zarr import is_store
 from kaggle_cryoet.portal import ANNOTATIONS, is_annotations
@@ -122,9 +122,7 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
             "overlay and beside the tomograms, and for Annotations of the CryoET Data Portal. Files of other forms, "
             f"as .star, are not read; {NO_LABELS}"
         )
-    unlabelled = sum(run.name not in found for run in runs)
-    if 0 < unlabelled < len(runs):
-        logger.warning("%s: %d of %d runs have no picks and are left out", directory, unlabelled, len(runs))
+    warn_of_unlabelled(directory, sum(run.name not in found for run in runs), len(runs))
     return dict(sorted(found.items()))
 
 

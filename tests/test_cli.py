@@ -405,7 +405,7 @@ def test_a_dry_run_without_picks_ends_with_status_2(
     shutil.rmtree(labelled_runs / "overlay")
     status, _, err = run("dry-run", labelled_runs, "--output", tmp_path / "dry", "--weights", small_model)
     assert status == 2
-    assert_one_clear_line(err, "has no picks")
+    assert_one_clear_line(err, "no run has picks")
 
 
 def test_simulate_writes_what_predict_reads(run: Run, tmp_path: Path) -> None:

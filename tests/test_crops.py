@@ -249,7 +249,7 @@ def test_runs_without_picks_are_left_out_if_there_are_others(tmp_path, caplog):
     assert [run.name for run in find_labelled_runs([tmp_path / "real"])] == ["TS_1", "TS_2"]
     assert "real: 1 of 3 runs have no picks and are left out" in caplog.text
     write_run(tmp_path / "other", "none", with_picks=False)
-    with pytest.raises(InputError, match="other: no run has picks to train on, not even none"):
+    with pytest.raises(InputError, match="other: no run has picks, not even none;"):
         find_labelled_runs([tmp_path / "real", tmp_path / "other"])
 
 

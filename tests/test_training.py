@@ -692,7 +692,7 @@ def test_data_that_cannot_be_trained_on_is_an_input_error(data, tmp_path):
     one = write_runs(tmp_path / "one", ["alone"])
     fails("does not exist", tmp_path / "nowhere")
     fails("one run alone leaves none", one)
-    fails("no run has picks to train on", write_runs(tmp_path / "bare", ["a", "b"], with_picks=False))
+    fails("no run has picks, not even a", write_runs(tmp_path / "bare", ["a", "b"], with_picks=False))
     fails("have no particles", write_runs(tmp_path / "empty", ["a", "b"], labels=()))
     fails("both trained on and validated on", data, validation_directories=[data])
     fails("different names", data, validation_directories=[one, write_runs(tmp_path / "two", ["alone"], seed=1)])

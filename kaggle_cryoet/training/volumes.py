@@ -1,6 +1,5 @@
 """Labelled tomograms to train on: where they are, how often each is drawn from, and how they are kept."""
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
-from kaggle_cryoet.labels import NO_LABELS, read_labels
+from kaggle_cryoet.labels import labelled, read_labels
 from kaggle_cryoet.picking.adapt import AdaptSettings, read_adapted
 from kaggle_cryoet.picking.equalise import SHARE, equalise, mean_spectrum
 from kaggle_cryoet.picking.normalise import normalise
 from kaggle_cryoet.picks import Picks, check_inside
 from kaggle_cryoet.runs import find_runs, reconstructions_beside
 from kaggle_cryoet.tomogram import RunLocation
-
-logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 MOST_FOR_SPECTRUM = 24
@@ -116,7 +113,7 @@ def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str
     sources, kinds = [], set[str]()
     for text in directories:
         directory, weight = (str(text), 1.0) if Path(text).exists() else split_weight(str(text))
-        for run in _labelled_runs(directory, types[0][0]):
+        for run in labelled(find_runs(directory, tomogram_type=types[0][0]), directory):
             sources.append(Source(run=run, weight=weight * types[0][1]))
             present = reconstructions_beside(run.tomogram_path)
             kinds |= present.keys()
@@ -129,18 +126,6 @@ def find_sources(directories: Sequence[str | Path], tomogram_types: Sequence[str
         if name not in kinds:
             raise InputError(f"no run has a tomogram of the type {name!r}; there are {', '.join(sorted(kinds))}")
     return sources
-
-
-def _labelled_runs(directory: str, tomogram_type: str) -> list[RunLocation]:
-    """Runs of a directory that have picks."""
-    found = find_runs(directory, tomogram_type=tomogram_type)
-    runs = [run for run in found if run.picks_directory is not None]
-    if not runs:
-        raise InputError(f"{directory}: no run has picks to train on, not even {found[0].name} ({NO_LABELS})")
-    if len(runs) < len(found):
-        said = "%s: %d of %d runs have no picks and are left out"
-        logger.warning(said, directory, len(found) - len(runs), len(found))
-    return runs
 
 
 def split_weight(text: str) -> tuple[str, float]:
