@@ -70,10 +70,9 @@ def holds_copick(directory: Path) -> bool:
     return False
 
 
-def holds_predictions_alone(directory: Path) -> bool:
-    """Whether a folder holds copick files, all of what this program found."""
-    files = list(directory.glob("[!.]*.json"))
-    return bool(files) and all(map(_is_prediction, files))
+def holds_copick_of_others(directory: Path) -> bool:
+    """Whether a folder, which need not be there, holds a copick file, be it broken, of anybody but this program."""
+    return not all(map(_is_prediction, directory.glob("[!.]*.json")))
 
 
 def holds_known_copick(directory: Path) -> bool:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from kaggle_cryoet.copick import holds_copick
+from kaggle_cryoet.copick import holds_copick, holds_copick_of_others
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
-from kaggle_cryoet.labels import NO_LABELS, choose_labels, holds_labels, warn_of_unlabelled
+from kaggle_cryoet.labels import NO_LABELS, choose_labels, warn_of_unlabelled
 from kaggle_cryoet.mrc import MRC_SUFFIXES
 from kaggle_cryoet.ome_zarr import is_store
 from kaggle_cryoet.portal import ANNOTATIONS, is_annotations
@@ -102,7 +102,8 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
     groups = [[directory], *(_subdirectories(root) for root in roots)]
     beside = [run / "Picks" for group in groups for run in group if (run / "Picks").is_dir()]
     labelled = (
-        {printable(run.name): run / "Picks" for run in group if holds_labels(run / "Picks")} for group in groups
+        {printable(run.name): run / "Picks" for run in group if holds_copick_of_others(run / "Picks")}
+        for group in groups
     )
     found: dict[str, Path] = next(filter(None, labelled), {})
     try:

@@ -19,12 +19,17 @@ def train(tmp_path: Path) -> Path:
         for name in ("wbp", "denoised", "isonetcorrected"):
             add(tmp_path / "train/static/ExperimentRuns" / run / "VoxelSpacing10.000" / f"{name}.zarr")
     for run in ("TS_5_4", "TS_99_9"):
-        add(tmp_path / "train/overlay/ExperimentRuns" / run / "Picks")
+        label(tmp_path / "train/overlay/ExperimentRuns" / run / "Picks")
     return tmp_path / "train"
 
 
 def add(folder: Path) -> Path:
     folder.mkdir(parents=True)
+    return folder
+
+
+def label(folder: Path) -> Path:
+    write_copick(folder, NO_PICKS, folder.parent.name)
     return folder
 
 
@@ -223,7 +228,7 @@ def test_files_of_forms_that_are_not_read_are_said_to_be_left_out(
 
 def test_picks_in_the_run_itself_are_found(tmp_path: Path) -> None:
     add(tmp_path / "ExperimentRuns/TS_1/VoxelSpacing10.000/denoised.zarr")
-    picks = add(tmp_path / "ExperimentRuns/TS_1/Picks")
+    picks = label(tmp_path / "ExperimentRuns/TS_1/Picks")
     assert find_runs(tmp_path)[0].picks_directory == picks
     assert find_picks(tmp_path) == {"TS_1": picks}
 
@@ -273,14 +278,12 @@ def test_directories_without_picks_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", [".", "overlay", "static", "static/ExperimentRuns", "static/ExperimentRuns/TS_5_4"])
 def test_picks_are_those_of_the_runs_where_both_the_overlay_and_a_run_have_some(train: Path, form: str) -> None:
-    own = add(train / "static/ExperimentRuns/TS_5_4/Picks")
-    write_copick(own, NO_PICKS, "TS_5_4")
+    own = label(train / "static/ExperimentRuns/TS_5_4/Picks")
     overlay = train / "overlay/ExperimentRuns/TS_5_4/Picks"
-    write_copick(overlay, NO_PICKS, "TS_5_4")
     assert find_picks(train / form)["TS_5_4"] == overlay
     assert find_runs(train, names=["TS_5_4"])[0].picks_directory == overlay
     shutil.rmtree(overlay)
-    overlay.mkdir()  # which says less than the run's own
+    overlay.mkdir()  # which says nothing
     assert find_runs(train, names=["TS_5_4"])[0].picks_directory == own
     if form != "overlay":
         assert find_picks(train / form)["TS_5_4"] == own
@@ -289,14 +292,14 @@ def test_picks_are_those_of_the_runs_where_both_the_overlay_and_a_run_have_some(
 def test_an_overlay_beside_runs_is_theirs(tmp_path: Path) -> None:
     root = tmp_path / "mine"
     add(root / "ExperimentRuns/TS_1/VoxelSpacing10.000/denoised.zarr")
-    picks = add(root / "overlay/ExperimentRuns/TS_1/Picks")
-    add(tmp_path / "overlay/ExperimentRuns/TS_1/Picks")  # of another project
+    picks = label(root / "overlay/ExperimentRuns/TS_1/Picks")
+    label(tmp_path / "overlay/ExperimentRuns/TS_1/Picks")  # of another project
     assert find_runs(root)[0].picks_directory == picks
     assert find_picks(root) == find_picks(root / "ExperimentRuns") == {"TS_1": picks}
 
 
 def test_picks_beside_a_file_are_not_said_to_be_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    picks = add(tmp_path / "TS_1/Picks")
+    picks = label(tmp_path / "TS_1/Picks")
     (tmp_path / "TS_1/full.mrc").touch()
     assert find_picks(tmp_path / "TS_1") == {"TS_1": picks}
     assert not caplog.text
@@ -314,17 +317,27 @@ def test_picks_beside_a_file_are_not_said_to_be_missing(tmp_path: Path, caplog: 
 def test_picks_are_found_beside_tomograms_that_could_not_be_told_apart(
     tmp_path: Path, picks: str, volumes: list[str]
 ) -> None:
-    add(tmp_path / picks)
+    label(tmp_path / picks)
     for name in volumes:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     with pytest.raises(InputError) as caught:
         find_runs(tmp_path)
     assert find_picks(tmp_path) == {"TS_1": tmp_path / picks}
+    shutil.rmtree(tmp_path / picks)
     write_copick(tmp_path / picks, NO_PICKS, "TS_1", user_id=USER_ID)  # which are no labels
     with pytest.raises(InputError) as again:
         find_picks(tmp_path)
     assert str(again.value) == str(caught.value)
+
+
+def test_empty_folders_of_picks_are_no_labels(train: Path, caplog: pytest.LogCaptureFixture) -> None:
+    add(train / "overlay/ExperimentRuns/TS_6_4/Picks")
+    assert [run.picks_directory is None for run in find_runs(train)] == [False, True, False]
+    assert list(find_picks(train)) == ["TS_5_4", "TS_99_9"]
+    assert "1 of 3 runs have no picks and are left out" in caplog.text
+    (train / "overlay/ExperimentRuns/TS_6_4/Picks/broken.json").touch()  # which is not to be passed over
+    assert list(find_picks(train)) == ["TS_5_4", "TS_6_4", "TS_99_9"]
 
 
 def test_predictions_beside_tomograms_are_no_truth(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def table(real: Figures, simulations: Sequence[Figures]) -> str:
         for name, value in values.items():
             found = simulated_values(simulations, section, name)
             rounding = 1e-6 * abs(value)
-            within = bool(len(found)) and found.min() - rounding <= value <= found.max() + rounding
+            within = bool(len(found) and found.min() - rounding <= value <= found.max() + rounding)
             bracketed, total = bracketed + within, total + 1
             span = f"{found.min():.3g} to {found.max():.3g} | {np.median(found):.3g}" if len(found) else "none |"
             lines.append(f"| {name} | {value:.3g} | {span} | {'yes' if within else '**no**'} |")
