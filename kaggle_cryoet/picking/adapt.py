@@ -1,4 +1,4 @@
-"""Tomograms of any origin as the networks know them: particles dark, voxels as large as the competition's."""
+"""Tomograms of any origin as the networks know them: dark particles on even ground, voxels as the competition's."""
 
 import itertools
 import logging
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
+from kaggle_cryoet.picking.drift import without_drift
 from kaggle_cryoet.picking.normalise import HIGHEST, LOWEST, median_and_spread
 from kaggle_cryoet.picking.padding import fill_padding
 from kaggle_cryoet.picking.tilt_axis import TILT_AXES, facing_y
@@ -34,6 +35,8 @@ COARSE_ANGSTROM = 15.0
 """Voxels larger than this do not resolve what tells small particles apart."""
 FINEST_ANGSTROM, COARSEST_ANGSTROM = 2.0, 40.0
 """Tomograms of whole fields have voxels in between; others are those of a header that nobody filled in."""
+KNOWN_VOXELS = f"the {CZII_VOXEL_ANGSTROM:.4g} Å that the networks know"
+"""Said where voxels are not so large."""
 LEAST_PADDING, MOST_PADDING = 16, 80
 """Voxels by which an axis is continued before it is resampled."""
 BLOCK_VOXELS = 16_000_000
@@ -63,7 +66,7 @@ class AdaptSettings:
 
 
 def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_doubt: bool = True) -> Tomogram:
-    """A tomogram with dark particles, voxels of `CZII_VOXEL_ANGSTROM` and no padding; itself if it is like that.
+    """A tomogram with dark particles, voxels of `CZII_VOXEL_ANGSTROM`, no padding and no drift; itself if it is so.
 
     Positions in Å stay what they are, unless the voxel size cannot be right: then voxels are taken for those of the
     competition, as where the file has no size at all, with a warning. Axes that seem to be out of order are left. That
@@ -78,9 +81,12 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_dou
             *(depth, height, width),
             "y" if height < width else "x",
         )
-    filled = fill_padding(tomogram.data, tomogram.name)
-    if filled is not tomogram.data:
-        tomogram = replace(tomogram, data=filled)
+    tomogram = _with_its_voxel_size(tomogram, settings)
+    data = fill_padding(tomogram.data, tomogram.name)
+    data = without_drift(data, tomogram.voxel_angstrom, tomogram.name)
+    if data is not tomogram.data:
+        tomogram = replace(tomogram, data=data)
+    del data
     tone: str | None = settings.tone
     if tone == "auto":
         tone = tone_of(tomogram.data)
@@ -91,23 +97,28 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_dou
             logger.warning("%s: %s (--particles bright says otherwise)", tomogram.name, said)
     if tone == "bright":
         tomogram = replace(tomogram, data=-tomogram.data)
-    if settings.voxel_angstrom is not None:
-        tomogram = replace(tomogram, voxel_angstrom=settings.voxel_angstrom, voxel_known=True)
     factor = tomogram.voxel_angstrom / CZII_VOXEL_ANGSTROM
     if abs(factor - 1) <= SAME_SCALE:
         return tomogram
-    known = f"the {CZII_VOXEL_ANGSTROM:.4g} Å that the networks know"
-    said = f"{tomogram.name}: has voxels of {tomogram.voxel_angstrom:.4g} Å"
-    if not FINEST_ANGSTROM <= tomogram.voxel_angstrom <= COARSEST_ANGSTROM:
-        taken = f"they are taken for {known}, also in the positions of picks (--voxel says otherwise)"
-        logger.warning("%s, which cannot be right; %s", said, taken)
-        return replace(tomogram, voxel_angstrom=CZII_VOXEL_ANGSTROM, voxel_known=False)
     unresolved = ", which do not resolve small particles" if tomogram.voxel_angstrom > COARSE_ANGSTROM else ""
-    logger.warning("%s%s; it is resampled to %s", said, unresolved, known)
+    said = f"{tomogram.name}: has voxels of {tomogram.voxel_angstrom:.4g} Å"
+    logger.warning("%s%s; it is resampled to %s", said, unresolved, KNOWN_VOXELS)
     median, spread = median_and_spread(tomogram.data)
     bounds = median + LOWEST * spread, median + HIGHEST * spread  # what is beyond would ring
     resampled = resample(tomogram.data, factor, bounds)
     return replace(tomogram, data=resampled, voxel_angstrom=CZII_VOXEL_ANGSTROM, resampled_by=factor)
+
+
+def _with_its_voxel_size(tomogram: Tomogram, settings: AdaptSettings) -> Tomogram:
+    """The tomogram with the voxel size that a user says, or the competition's if its own cannot be right."""
+    if settings.voxel_angstrom is not None:
+        return replace(tomogram, voxel_angstrom=settings.voxel_angstrom, voxel_known=True)
+    if FINEST_ANGSTROM <= tomogram.voxel_angstrom <= COARSEST_ANGSTROM:
+        return tomogram
+    said = f"{tomogram.name}: has voxels of {tomogram.voxel_angstrom:.4g} Å"
+    taken = f"they are taken for {KNOWN_VOXELS}, also in the positions of picks (--voxel says otherwise)"
+    logger.warning("%s, which cannot be right; %s", said, taken)
+    return replace(tomogram, voxel_angstrom=CZII_VOXEL_ANGSTROM, voxel_known=False)
 
 
 def read_adapted(
