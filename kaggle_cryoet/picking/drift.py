@@ -42,9 +42,10 @@ def without_drift(volume: NDArray[np.float32], voxel_angstrom: float, name: str)
     logger.info("%s: its grey values drift by %.2g spreads across it, which is taken away", name, strength / spread)
     weight_z, weight_y, weight_x = (_between_blocks(edge, block) for edge in volume.shape)
     drift -= np.einsum("zyx,z,y,x", drift, *(weight.mean(axis=0) for weight in (weight_z, weight_y, weight_x)))
+    along_y, along_x = weight_y.astype(np.float32), weight_x.T.astype(np.float32)
     level = np.empty_like(volume)
-    for z, section in enumerate(volume):
-        np.subtract(section, weight_y @ np.tensordot(weight_z[z], drift, axes=1) @ weight_x.T, out=level[z])
+    for section, weight, made in zip(volume, weight_z, level, strict=True):
+        np.subtract(section, along_y @ np.tensordot(weight, drift, axes=1).astype(np.float32) @ along_x, out=made)
     return level
 
 
@@ -54,8 +55,9 @@ def _block_means(volume: NDArray[np.float32], block: int, bounds: tuple[float, f
     voxels = np.outer(np.diff([*height, volume.shape[1]]), np.diff([*width, volume.shape[2]]))
     means = []
     for z in depth:
-        section = volume[z : z + block].clip(*bounds).mean(axis=0, dtype=np.float64)
-        means.append(np.add.reduceat(np.add.reduceat(section, height, axis=0), width, axis=1) / voxels)
+        section = volume[z : z + block].clip(*bounds).mean(axis=0)
+        rows = np.add.reduceat(section, height, axis=0, dtype=np.float64)
+        means.append(np.add.reduceat(rows, width, axis=1) / voxels)
     return np.array(means)
 
 
