@@ -161,9 +161,9 @@ def test_an_interrupted_training_that_goes_on_is_the_unbroken_one(data, tmp_path
 
 
 class Clock:
-    """Seconds that pass with the steps of a training alone."""
+    """Seconds that pass with the steps of a training, and with its looks at the score, alone."""
 
-    def __init__(self, monkeypatch, *seconds_per_step):
+    def __init__(self, monkeypatch, *seconds_per_step, look=0.0):
         self.now = 100.0
         self.steps = iter(seconds_per_step)
         training_step = UNetModule.training_step
@@ -172,7 +172,14 @@ class Clock:
             self.now += next(self.steps)
             return training_step(module, batch, batch_index)
 
+        end_of_look = UNetModule.on_validation_epoch_end
+
+        def looked(module):
+            self.now += look
+            return end_of_look(module)
+
         monkeypatch.setattr(UNetModule, "training_step", timed)
+        monkeypatch.setattr(UNetModule, "on_validation_epoch_end", looked)
         for module in (unet, keep_within_time):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
@@ -198,6 +205,14 @@ def test_a_time_limit_shortens_the_schedule_to_the_epochs_that_fit(data, tmp_pat
     expected = weights_of(tmp_path / "unbroken" / "unet3d")
     for name, value in weights_of(tmp_path / "broken" / "unet3d").items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_looks_at_the_score_do_not_count_as_if_every_epoch_had_one(data, tmp_path, monkeypatch):
+    clock = Clock(monkeypatch, *[5.0] * 16, look=20.0)  # of the first epoch and the last: 8 of 10 seconds and 2 of 20
+    length = replace(TWO_EPOCHS, epochs=20, validate_every=20)
+    folder = train(data, tmp_path / "out", length=length, time_limit_seconds=131.0)
+    assert load_unet(folder).provenance["epochs"] == 8
+    assert clock.now == 100 + 8 * 10 + 2 * 20
 
 
 def test_a_training_that_a_time_limit_ends_sooner_than_it_was_planned_is_kept_all_the_same(data, tmp_path, monkeypatch):

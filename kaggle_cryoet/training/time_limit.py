@@ -14,10 +14,26 @@ def check_time_limit(seconds: float) -> None:
         raise InputError(f"the time limit must be positive and finite, got {seconds} s")
 
 
-def fitting_epochs(done: int, planned: int, *, left_seconds: float, epoch_seconds: float) -> int:
+def fitting_epochs(
+    done: int,
+    planned: int,
+    *,
+    left_seconds: float,
+    epoch_seconds: float,
+    look_seconds: float = 0.0,
+    look_every: int = 1,
+) -> int:
     """Epochs in all, no more than planned, that fit even if those to come are slower; or one more that fits as it is.
 
-    So the last epoch is one that was planned as such, with the lowest learning rate.
+    After every so many epochs, and the last, there is a look at the validation score. So the last epoch is one that was
+    planned as such, with the lowest learning rate.
     """
-    more = max(int(left_seconds / (SLOWER * epoch_seconds)), int(left_seconds >= epoch_seconds))
-    return min(done + more, planned)
+
+    def seconds(epochs: int) -> float:
+        looks = (epochs - 1) // look_every - done // look_every + 1
+        return (epochs - done) * epoch_seconds + looks * look_seconds
+
+    more = done
+    while more < planned and SLOWER * seconds(more + 1) <= left_seconds:
+        more += 1
+    return more if more > done or done >= planned else done + int(seconds(done + 1) <= left_seconds)
