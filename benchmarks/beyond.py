@@ -16,6 +16,7 @@ from kaggle_cryoet.models.store import load_unet
 from kaggle_cryoet.particles import PARTICLE_NAMES
 from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS, UNET_FOLDER
 from kaggle_cryoet.picking.candidates import LEAST_CANDIDATE_SCORE
+from kaggle_cryoet.picking.drift import without_drift
 from kaggle_cryoet.picking.segment import SegmentSettings
 from kaggle_cryoet.simulation.dataset import simulate_tomogram
 from kaggle_cryoet.simulation.nuisance_ranges import SHIFTED, TRAINING
@@ -47,7 +48,8 @@ def shifted_volume(
     tomogram, picks, _ = simulate_tomogram(
         f"SIM_{seed}_{number}", seed=(seed, number), shape_zyx=shape_zyx, nuisances=nuisances
     )
-    volume = normalised_volume(tomogram.data, spectrum=spectrum)
+    level = without_drift(tomogram.data, tomogram.voxel_angstrom, tomogram.name)
+    volume = normalised_volume(level, spectrum=spectrum)
     return LabelledVolume(name=tomogram.name, volume=volume, picks=picks, voxel_angstrom=tomogram.voxel_angstrom)
 
 

@@ -21,7 +21,7 @@ from kaggle_cryoet.picking.pickers import Picker, UNetPicker, YoloPicker, load_p
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
-from kaggle_cryoet.tomogram import RunLocation
+from kaggle_cryoet.tomogram import Tomogram, read_tomogram
 
 MERGES = {"notebook's merge": 1, "the same, both must agree": 2}
 """Least number of points of a cluster, by name."""
@@ -40,16 +40,16 @@ def available_pickers(weights: Path) -> dict[str, Picker]:
     return {branch: found[branch] for branch in ("unet", "yolo", "hybrid") if branch in found}
 
 
-def pick_by_all(run: RunLocation, pickers: Mapping[str, Picker], settings: PickSettings) -> dict[str, Picks]:
+def pick_by_all(tomogram: Tomogram, pickers: Mapping[str, Picker], settings: PickSettings) -> dict[str, Picks]:
     """Picks of one tomogram by each branch and by the notebook's merge; each network looks at it once."""
     import torch
 
-    from kaggle_cryoet.picking.adapt import read_adapted
+    from kaggle_cryoet.picking.adapt import adapt_facing_y
     from kaggle_cryoet.picking.equalise import show
     from kaggle_cryoet.picking.normalise import normalise
 
-    tomogram, exchanged = read_adapted(run, settings.adapt)
-    volume, voxel = normalise(tomogram.data), tomogram.voxel_angstrom
+    adapted, exchanged = adapt_facing_y(tomogram, settings.adapt)
+    volume, voxel = normalise(adapted.data), adapted.voxel_angstrom
     shown = show(volume, {spectrum for picker in pickers.values() for spectrum in picker.spectra})
     seen: dict[str, Any] = {
         branch: picker.look(shown, settings, torch.device("cpu"))
@@ -107,7 +107,7 @@ def main(
                 raise InputError(f"run {run.name} has no picks to score against")
             name = f"{number} {run.name}"  # folders may hold runs of the same name
             truth[name] = read_labels(run.picks_directory)
-            picks[name] = pick_by_all(run, pickers, PickSettings(own_statistics=own_statistics))
+            picks[name] = pick_by_all(read_tomogram(run), pickers, PickSettings(own_statistics=own_statistics))
     except InputError as error:
         raise click.ClickException(str(error)) from None
     ways = list(picks[next(iter(picks))])

@@ -7,24 +7,19 @@ from pathlib import Path
 
 import click
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from benchmarks.branches import score_table
+from benchmarks.branches import pick_by_all, score_table
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.labels import labelled, read_labels
 from kaggle_cryoet.metric import evaluate
-from kaggle_cryoet.picking.adapt import adapt
 from kaggle_cryoet.picking.branches import SHIPPED_WEIGHTS
-from kaggle_cryoet.picking.equalise import show
-from kaggle_cryoet.picking.normalise import median_and_spread, normalise
-from kaggle_cryoet.picking.pickers import Picker, load_pickers
+from kaggle_cryoet.picking.normalise import median_and_spread
+from kaggle_cryoet.picking.pickers import load_pickers
 from kaggle_cryoet.picking.settings import PickSettings
-from kaggle_cryoet.picking.tilt_axis import facing_y
-from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
-from kaggle_cryoet.tomogram import RunLocation, read_tomogram
+from kaggle_cryoet.tomogram import Tomogram, read_tomogram
 
 Volume = NDArray[np.float32]
 Change = Callable[[Volume, np.random.Generator], NDArray[np.floating]]
@@ -92,7 +87,7 @@ def with_gold(volume: Volume, rng: np.random.Generator) -> NDArray[np.floating]:
     bead = (grid**2).sum(axis=0) <= GOLD_VOXELS**2
     median, spread = median_and_spread(volume)
     for _ in range(GOLD_BEADS):
-        corner = [int(rng.integers(0, size - edge)) for size in volume.shape]
+        corner = [int(rng.integers(0, size - edge + 1)) for size in volume.shape]
         changed[tuple(slice(start, start + edge) for start in corner)][bead] = median - GOLD_SPREADS * spread
     return changed
 
@@ -120,16 +115,10 @@ CHANGES: dict[str, Change] = {
 """By name."""
 
 
-def pick_changed(run: RunLocation, change: str, picker: Picker, settings: PickSettings) -> Picks:
-    """Picks in the tomogram of a run after a change, as `predict` finds them."""
-    tomogram = read_tomogram(run)
-    rng = np.random.default_rng(zlib.crc32(f"{run.name} {change}".encode()))
-    changed = replace(tomogram, data=CHANGES[change](tomogram.data, rng))
-    adapted, exchanged = facing_y(adapt(changed, settings.adapt, says_doubt=False), settings.adapt.tilt_axis)
-    volume = normalise(adapted.data)
-    seen = picker.look(show(volume, picker.spectra), settings, torch.device("cpu"))
-    picks = picker.decide(seen, volume.shape, adapted.voxel_angstrom, settings)
-    return picks.with_y_and_x_exchanged() if exchanged else picks
+def changed(tomogram: Tomogram, change: str) -> Tomogram:
+    """A tomogram after a change, in which chance is that of its name."""
+    rng = np.random.default_rng(zlib.crc32(f"{tomogram.name} {change}".encode()))
+    return replace(tomogram, data=CHANGES[change](tomogram.data, rng))
 
 
 @click.command()
@@ -144,10 +133,13 @@ def main(data_dir: Path, weights: Path, first: int | None, changes: tuple[str, .
     settings = PickSettings(branch="unet")
     try:
         runs = labelled(find_runs(data_dir), data_dir)[:first]
-        picker = load_pickers("unet", weights)["unet"]
+        pickers = {"unet": load_pickers("unet", weights)["unet"]}
         truth = {run.name: read_labels(run.picks_directory) for run in runs if run.picks_directory is not None}
         scores = {
-            change: evaluate({run.name: pick_changed(run, change, picker, settings) for run in runs}, truth)
+            change: evaluate(
+                {run.name: pick_by_all(changed(read_tomogram(run), change), pickers, settings)["unet"] for run in runs},
+                truth,
+            )
             for change in tqdm(changes or CHANGES, desc="changes")
         }
     except InputError as error:

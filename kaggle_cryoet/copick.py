@@ -70,9 +70,10 @@ def holds_copick(directory: Path) -> bool:
     return False
 
 
-def holds_copick_of_others(directory: Path) -> bool:
-    """Whether a folder, which need not be there, holds a copick file, be it broken, of anybody but this program."""
-    return not all(map(_is_prediction, directory.glob("[!.]*.json")))
+def holds_files_of_others(directory: Path) -> bool:
+    """Whether a folder, which need not be there, has copick files, or else any files, that are not this program's."""
+    files = list(directory.glob("[!.]*"))
+    return not all(map(_is_prediction, [file for file in files if file.suffix == ".json"] or files))
 
 
 def holds_known_copick(directory: Path) -> bool:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from kaggle_cryoet.copick import USER_ID, holds_copick_of_others, holds_known_copick, read_copick
+from kaggle_cryoet.copick import USER_ID, holds_files_of_others, holds_known_copick, read_copick
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.portal import holds_annotations, is_annotations, read_annotations
@@ -32,9 +32,9 @@ def choose_labels(picks: Iterable[Path], annotations: Iterable[Path]) -> Path | 
     """Of folders of copick files and of `Annotations`, in the order of preference, that which a run is labelled by.
 
     The first with copick files of a particle that is known, or broken ones, then the first annotations of one, then the
-    first folder with copick files of anybody but this program; None if there is none.
+    first folder with files of anybody but this program; None if there is none.
     """
-    own = [path for path in picks if holds_copick_of_others(path)]
+    own = [path for path in picks if holds_files_of_others(path)]
     known = next((path for path in own if holds_known_copick(path)), None)
     return known or next((path for path in annotations if holds_annotations(path)), next(iter(own), None))
 

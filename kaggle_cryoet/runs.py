@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from kaggle_cryoet.copick import holds_copick, holds_copick_of_others
+from kaggle_cryoet.copick import holds_copick, holds_files_of_others
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.labels import NO_LABELS, choose_labels, warn_of_unlabelled
@@ -100,9 +100,9 @@ def find_picks(directory: str | Path) -> dict[str, Path]:
         return {run_name(directory / "any.zarr"): directory}
     roots = (directory, directory / "ExperimentRuns", directory / "overlay" / "ExperimentRuns")
     groups = [[directory], *(_subdirectories(root) for root in roots)]
-    beside = [run / "Picks" for group in groups for run in group if (run / "Picks").is_dir()]
+    beside = [run / "Picks" for group in groups for run in group if any((run / "Picks").glob("[!.]*"))]
     labelled = (
-        {printable(run.name): run / "Picks" for run in group if holds_copick_of_others(run / "Picks")}
+        {printable(run.name): run / "Picks" for run in group if holds_files_of_others(run / "Picks")}
         for group in groups
     )
     found: dict[str, Path] = next(filter(None, labelled), {})

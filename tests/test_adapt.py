@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.picking.adapt import SAME_SCALE, AdaptSettings, adapt, resample, tone_of
-from kaggle_cryoet.picking.padding import fill_padding
+from kaggle_cryoet.picking.padding import fill_padding, padded_voxels
 from kaggle_cryoet.simulation.dataset import simulate_tomogram
 from kaggle_cryoet.tomogram import Tomogram
 
@@ -124,7 +124,9 @@ def test_padding_does_not_decide_the_tone(sign: int) -> None:
         padded = data + np.float32(level * data.std())
         padded[:, :, 90:] = 0
         padded[:5] = 0
-        assert tone_of(fill_padding(padded, "a")) == expected
+        border = padded_voxels(padded)
+        assert border is not None
+        assert tone_of(fill_padding(padded, border, "a")) == expected
 
 
 def test_a_tone_that_cannot_be_told_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -36,6 +36,7 @@ from kaggle_cryoet.picks import Picks
 from kaggle_cryoet.runs import find_runs
 from kaggle_cryoet.simulation.bead_sources import BEAD_SOURCES
 from kaggle_cryoet.simulation.nuisance_ranges import AS_FIXED, SHIFTED, TRAINING
+from kaggle_cryoet.tomogram import read_tomogram
 
 VOXEL = 10.012444
 
@@ -255,15 +256,15 @@ def test_each_branch_whose_models_there_are_and_the_merge_pick_in_a_tomogram(
         branches.available_pickers(weights)
     weights.mkdir()
     small_model.rename(weights / "unet3d")
-    run, settings = find_runs(labelled_runs)[0], PickSettings()
+    tomogram, settings = read_tomogram(find_runs(labelled_runs)[0]), PickSettings()
     pickers = branches.available_pickers(weights)
-    alone = branches.pick_by_all(run, pickers, settings)
+    alone = branches.pick_by_all(tomogram, pickers, settings)
     assert list(alone) == ["unet", "unet --strict"]
     torch.manual_seed(1)
     detector = YoloSettings()
     model = YoloModel(network=build_yolo(detector), settings=detector, thresholds=(0.5,) * 6, provenance={})
     save_yolo(weights / "yolo11", model)
-    both = branches.pick_by_all(run, branches.available_pickers(weights), settings)
+    both = branches.pick_by_all(tomogram, branches.available_pickers(weights), settings)
     assert list(both) == ["unet", "unet --strict", "yolo", "yolo --strict", *branches.MERGES]
     np.testing.assert_array_equal(both["unet"].position_zyx_angstrom, alone["unet"].position_zyx_angstrom)
     assert isinstance(pickers["unet"], UNetPicker)

@@ -7,12 +7,15 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from benchmarks.branches import pick_by_all
-from benchmarks.changes import CHANGES, GOLD_BEADS, main, pick_changed
+from benchmarks.branches import pick_by_all, score_table
+from benchmarks.changes import CHANGES, GOLD_BEADS, changed, main
+from kaggle_cryoet.labels import read_labels
+from kaggle_cryoet.metric import evaluate
 from kaggle_cryoet.picking.normalise import median_and_spread
 from kaggle_cryoet.picking.pickers import load_pickers
 from kaggle_cryoet.picking.settings import PickSettings
 from kaggle_cryoet.runs import find_runs
+from kaggle_cryoet.tomogram import Tomogram, read_tomogram
 
 SHAPE = (40, 50, 60)
 
@@ -21,7 +24,7 @@ def noise() -> NDArray[np.float32]:
     return np.random.default_rng(0).normal(7, 2, SHAPE).astype(np.float32)
 
 
-def changed(name: str) -> NDArray[np.float64]:
+def added_by(name: str) -> NDArray[np.float64]:
     """By how much, in spreads."""
     volume = noise()
     return (
@@ -31,18 +34,18 @@ def changed(name: str) -> NDArray[np.float64]:
 
 def test_ramps_and_bowls_are_as_high_as_they_say() -> None:
     for name, axis in (("ramp along x, 3 spreads each way", 2), ("ramp along z, 3 spreads each way", 0)):
-        ends = np.moveaxis(changed(name), axis, 0)
+        ends = np.moveaxis(added_by(name), axis, 0)
         np.testing.assert_allclose(
             [ends[0], ends[-1]], [np.full(ends[0].shape, -3), np.full(ends[0].shape, 3)], atol=1e-4
         )
-    bowl = changed("bowl of 6 spreads")
+    bowl = added_by("bowl of 6 spreads")
     assert bowl[0, 0, 0] == pytest.approx(6, abs=1e-4)
     assert bowl[20, 25, 30] == pytest.approx(0, abs=0.02)
 
 
 @pytest.mark.parametrize(("name", "spreads"), [("white noise of 2 spreads", 2), ("smooth noise of 1 spread", 1)])
 def test_noise_is_as_strong_as_it_says(name: str, spreads: float) -> None:
-    added = changed(name)
+    added = added_by(name)
     assert added.std() == pytest.approx(spreads, rel=1e-3)
     neighbours = np.corrcoef(added[..., 1:].ravel(), added[..., :-1].ravel())[0, 1]
     assert neighbours == pytest.approx(0 if name.startswith("white") else np.exp(-1 / 16), abs=0.03)  # exp(-d²/4σ²)
@@ -65,7 +68,7 @@ def test_contrast_and_background_are_the_same_everywhere_once_they_are_made_so()
 
 
 def test_gold_is_dark_and_round() -> None:
-    dark = changed("gold beads") < -25
+    dark = added_by("gold beads") < -25
     assert GOLD_BEADS * 400 < dark.sum() < GOLD_BEADS * 530  # 4/3 pi 5³ = 524, some over each other
 
 
@@ -88,15 +91,24 @@ def test_gamma_keeps_sides() -> None:
         )
 
 
-def test_what_is_picked_is_what_the_branch_picks(labelled_runs: Path, small_model: Path, tmp_path: Path) -> None:
+def test_chance_is_that_of_the_tomogram_and_the_change() -> None:
+    one, other = (Tomogram(data=noise(), voxel_angstrom=10.0, name=name) for name in ("TS_1", "TS_2"))
+    gold = changed(one, "gold beads").data
+    np.testing.assert_array_equal(changed(one, "gold beads").data, gold)
+    assert (changed(other, "gold beads").data != gold).any()
+    np.testing.assert_array_equal(changed(one, "none").data, one.data)
+
+
+def test_tomograms_are_scored_as_they_are_picked(labelled_runs: Path, small_model: Path, tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     small_model.rename(tmp_path / "weights" / "unet3d")
     run, settings = find_runs(labelled_runs)[0], PickSettings(branch="unet")
     pickers = {"unet": load_pickers("unet", tmp_path / "weights")["unet"]}
-    expected = pick_by_all(run, pickers, settings)["unet"]
-    found = pick_changed(run, "none", pickers["unet"], settings)
-    np.testing.assert_array_equal(found.position_zyx_angstrom, expected.position_zyx_angstrom)
+    picks = pick_by_all(changed(read_tomogram(run), "gold beads"), pickers, settings)["unet"]
+    assert len(picks)
+    assert run.picks_directory is not None
+    expected = evaluate({run.name: picks}, {run.name: read_labels(run.picks_directory)})
     arguments = [str(labelled_runs), "--weights", str(tmp_path / "weights"), "--first", "1", "--change", "gold beads"]
     told = CliRunner().invoke(main, arguments)
     assert told.exit_code == 0
-    assert "| gold beads | 0." in told.output
+    assert score_table({"gold beads": expected}) in told.output

@@ -88,6 +88,33 @@ def test_gold_and_hot_voxels_are_no_drift() -> None:
     assert without_drift(volume, 10.0, "TS_1") is volume
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 7.3, 128.0, 1e6])
+def test_a_constant_is_left_alone(value: float) -> None:
+    volume = np.full(SHAPE, value, np.float32)
+    assert without_drift(volume, 10.0, "TS_1") is volume
+
+
+def test_a_short_end_counts_no_more_than_it_holds() -> None:
+    volume = noise((65, 130, 141))
+    volume[-1] += 6
+    assert without_drift(volume, 10.0, "TS_1") is volume
+
+
+def test_padding_neither_counts_nor_changes() -> None:
+    volume = noise() + ramp(SHAPE, 0, 1, 3)
+    padded = np.zeros(SHAPE, bool)
+    padded[..., :30] = padded[:, -20:] = True
+    volume[padded] = -50
+    level = without_drift(volume, 10.0, "TS_1", padded)
+    assert np.abs((level - noise())[~padded]).std() < 0.05
+    inner = (level - noise())[:, :110, 30:].mean(axis=(0, 1))
+    assert np.ptp(inner) < 0.1
+    np.testing.assert_array_equal(level[padded], -50)
+    alone = adapt(Tomogram(data=volume, voxel_angstrom=10.0, name="TS_1")).data
+    assert alone[padded].std() == pytest.approx(1, abs=0.1)  # noise like the rest, which drifts no more
+    assert np.ptp(alone.mean(axis=(0, 1))) < 0.3
+
+
 def test_a_drift_is_the_same_in_finer_voxels() -> None:
     coarse = without_drift(ramp((30, 120, 130), 1, 2, 3) ** 3, 10.0, "TS_1")
     fine = without_drift(ramp((60, 240, 260), 1, 2, 3) ** 3, 5.0, "TS_1")

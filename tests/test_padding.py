@@ -10,10 +10,15 @@ from numpy.typing import NDArray
 from kaggle_cryoet.picking.adapt import AdaptSettings, adapt
 from kaggle_cryoet.picking.equalise import equalise, radial_amplitude
 from kaggle_cryoet.picking.normalise import normalise
-from kaggle_cryoet.picking.padding import fill_padding, padding_values
+from kaggle_cryoet.picking.padding import fill_padding, padded_voxels, padding_values
 from kaggle_cryoet.tomogram import Tomogram
 
 SHAPE = (40, 60, 70)
+
+
+def filled_padding(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+    padded = padded_voxels(volume)
+    return volume if padded is None else fill_padding(volume, padded, "TS_1")
 
 
 def grey(seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> NDArray[np.float32]:
@@ -37,7 +42,7 @@ def test_a_rim_is_filled_with_noise_like_what_is_inside(
     inside = grey()
     padded = np.pad(inside, rim, constant_values=value)
     before = padded.copy()
-    filled = fill_padding(padded, "TS_1")
+    filled = filled_padding(padded)
     where = tuple(slice(first, first + edge) for (first, _), edge in zip(rim, SHAPE, strict=True))
     np.testing.assert_array_equal(filled[where], inside)
     mask = np.ones(filled.shape, dtype=bool)
@@ -52,13 +57,13 @@ def test_a_rim_is_filled_with_noise_like_what_is_inside(
 def test_corners_and_borders_of_two_values_are_padding() -> None:
     volume = np.pad(turned(grey(), 0.0), ((5, 5), (0, 0), (0, 0)), constant_values=99.0)
     assert padding_values(volume) == [0.0, 99.0]
-    assert fill_padding(volume, "TS_1").min() > 90
+    assert filled_padding(volume).min() > 90
 
 
 def test_voxels_inside_that_have_the_value_of_the_border_stay() -> None:
     inside = np.round(5 * grey())  # a twelfth of it is 500
     border = np.pad(inside, 6, constant_values=505.0)
-    found = fill_padding(border, "TS_1")
+    found = filled_padding(border)
     assert padding_values(border) == [505.0]
     deep = np.s_[3:-3, 3:-3, 3:-3]
     np.testing.assert_array_equal(found[6:-6, 6:-6, 6:-6][deep], inside[deep])
@@ -80,7 +85,7 @@ def test_voxels_inside_that_have_the_value_of_the_border_stay() -> None:
 def test_what_the_middle_holds_as_well_is_no_padding(
     volume: NDArray[np.float32], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert fill_padding(volume, "TS_1") is volume
+    assert filled_padding(volume) is volume
     assert not caplog.records
 
 
@@ -130,7 +135,7 @@ def test_a_border_that_reaches_beyond_the_middle_is_padding_all_the_same(share: 
     inside = grey()
     padded = np.pad(inside, ((0, 0), (round(SHAPE[1] * share / (1 - share)), 0), (0, 0)))
     assert padding_values(padded) == [0.0]
-    filled = fill_padding(padded, "TS_1")
+    filled = filled_padding(padded)
     np.testing.assert_array_equal(filled[:, -SHAPE[1] :], inside)
     assert filled.min() > 90
 
@@ -152,7 +157,7 @@ def test_a_slice_in_8_bits_has_no_padding(edge: int, most: float) -> None:
     for seed in range(5):
         spreads = np.clip(noise_of_slice(seed, edge), -most, most)
         levels = np.round(255 * (spreads + most) / (2 * most)).astype(np.float32)
-        assert fill_padding(levels, "image") is levels
+        assert filled_padding(levels) is levels
 
 
 def noise_of_slice(seed: int, edge: int) -> NDArray[np.float64]:
@@ -167,7 +172,7 @@ def test_an_image_with_a_border_has_padding() -> None:
 def test_hot_voxels_leave_no_trace_in_the_noise_in_a_border() -> None:
     inside = grey()
     inside[20, ::10, ::10] = 1e6
-    filled = fill_padding(np.pad(inside, ((0, 0), (15, 15), (0, 0))), "TS_1")
+    filled = filled_padding(np.pad(inside, ((0, 0), (15, 15), (0, 0))))
     noise = filled[:, :15] - 100
     assert noise.std() == pytest.approx(1.0, rel=0.2)
     assert abs(np.corrcoef(noise[..., :-10].ravel(), noise[..., 10:].ravel())[0, 1]) < 0.2  # no comb as of theirs

@@ -336,8 +336,17 @@ def test_empty_folders_of_picks_are_no_labels(train: Path, caplog: pytest.LogCap
     assert [run.picks_directory is None for run in find_runs(train)] == [False, True, False]
     assert list(find_picks(train)) == ["TS_5_4", "TS_99_9"]
     assert "1 of 3 runs have no picks and are left out" in caplog.text
-    (train / "overlay/ExperimentRuns/TS_6_4/Picks/broken.json").touch()  # which is not to be passed over
-    assert list(find_picks(train)) == ["TS_5_4", "TS_6_4", "TS_99_9"]
+    for name in ("ribosome.star", "broken.json"):  # which are not to be passed over
+        (train / "overlay/ExperimentRuns/TS_6_4/Picks" / name).touch()
+        assert list(find_picks(train)) == ["TS_5_4", "TS_6_4", "TS_99_9"]
+
+
+def test_empty_folders_of_picks_are_no_predictions_either(tmp_path: Path) -> None:
+    add(tmp_path / "TS_2/Picks")
+    with pytest.raises(InputError, match="holds no picks; looked for"):
+        find_picks(tmp_path)
+    write_copick(tmp_path / "TS_1/Picks", NO_PICKS, "TS_1", user_id=USER_ID)
+    assert find_picks(tmp_path) == {"TS_1": tmp_path / "TS_1/Picks"}
 
 
 def test_predictions_beside_tomograms_are_no_truth(tmp_path: Path) -> None:

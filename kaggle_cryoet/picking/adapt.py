@@ -12,7 +12,7 @@ from kaggle_cryoet.errors import InputError
 from kaggle_cryoet.geometry import CZII_VOXEL_ANGSTROM
 from kaggle_cryoet.picking.drift import without_drift
 from kaggle_cryoet.picking.normalise import HIGHEST, LOWEST, median_and_spread
-from kaggle_cryoet.picking.padding import fill_padding
+from kaggle_cryoet.picking.padding import fill_padding, padded_voxels
 from kaggle_cryoet.picking.tilt_axis import TILT_AXES, facing_y
 from kaggle_cryoet.tomogram import RunLocation, Tomogram, read_tomogram
 
@@ -82,11 +82,14 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_dou
             "y" if height < width else "x",
         )
     tomogram = _with_its_voxel_size(tomogram, settings)
-    data = fill_padding(tomogram.data, tomogram.name)
-    data = without_drift(data, tomogram.voxel_angstrom, tomogram.name)
+    padded = padded_voxels(tomogram.data)
+    data = without_drift(tomogram.data, tomogram.voxel_angstrom, tomogram.name, padded)
     if data is not tomogram.data:
         tomogram = replace(tomogram, data=data)
     del data
+    if padded is not None:
+        tomogram = replace(tomogram, data=fill_padding(tomogram.data, padded, tomogram.name))
+    del padded
     tone: str | None = settings.tone
     if tone == "auto":
         tone = tone_of(tomogram.data)
@@ -124,9 +127,16 @@ def _with_its_voxel_size(tomogram: Tomogram, settings: AdaptSettings) -> Tomogra
 def read_adapted(
     run: RunLocation, settings: AdaptSettings | None = None, *, says_doubt: bool = True
 ) -> tuple[Tomogram, bool]:
-    """The tomogram of a run, adapted, as if tilted about y, and whether y and x had to be exchanged for that."""
+    """The tomogram of a run as `adapt_facing_y` makes it."""
+    return adapt_facing_y(read_tomogram(run), settings, says_doubt=says_doubt)
+
+
+def adapt_facing_y(
+    tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_doubt: bool = True
+) -> tuple[Tomogram, bool]:
+    """A tomogram, adapted, as if tilted about y, and whether y and x had to be exchanged for that."""
     settings = settings or AdaptSettings()
-    return facing_y(adapt(read_tomogram(run), settings, says_doubt=says_doubt), settings.tilt_axis)
+    return facing_y(adapt(tomogram, settings, says_doubt=says_doubt), settings.tilt_axis)
 
 
 def tone_of(volume: NDArray[np.floating]) -> str | None:

@@ -31,25 +31,26 @@ SCALE_VOXELS = 2_000_000
 """About so many voxels outside of padding tell the grey values' scale."""
 
 
-def fill_padding(volume: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    """A `(z, y, x)` volume with noise like its own in place of padding, with a warning; itself if it has none.
+def padded_voxels(volume: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """Which voxels of a `(z, y, x)` volume are padding; None if none or all are."""
+    padding = padding_values(volume)
+    if not padding:
+        return None
+    padded = _from_the_faces(np.isin(volume, padding))
+    return None if padded.all() else padded
+
+
+def fill_padding(volume: NDArray[np.float32], padded: NDArray[np.bool_], name: str) -> NDArray[np.float32]:
+    """A `(z, y, x)` volume with noise like its own in place of `padded_voxels`, with a warning.
 
     The noise is the rest of the volume with random phases: it has the same spectrum, missing wedge and spread, so that
     no scale and no transform changes for it, and there is nothing to be picked in it. The same volume is filled with
     the same noise.
     """
-    padding = padding_values(volume)
-    if not padding:
-        return volume
-    padded = _from_the_faces(np.isin(volume, padding))
-    if padded.all():
-        return volume
     share = np.count_nonzero(padded) / padded.size
-    values = " and ".join(f"{value:.6g}" for value in padding)
+    values = " and ".join(f"{value:.6g}" for value in np.unique(volume[padded]))
     logger.warning("%s: %.0f %% of its voxels, about its border, are %s; taken for padding", name, 100 * share, values)
-    inside = volume[~padded]
-    median, spread = median_and_spread(inside[None, None, :: len(inside) // SCALE_VOXELS + 1])
-    del inside
+    median, spread = scale_outside(volume, padded)
     filled = volume.copy()
     filled[padded] = median
     noise = filled - np.float32(median)
@@ -58,6 +59,14 @@ def fill_padding(volume: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     _, its_spread = median_and_spread(noise)
     filled[padded] += noise[padded] * np.float32(spread / its_spread if its_spread else 0.0)
     return filled
+
+
+def scale_outside(volume: NDArray[np.float32], padded: NDArray[np.bool_] | None) -> tuple[float, float]:
+    """Median and spread, as `median_and_spread` has them, of the voxels that are no padding."""
+    if padded is None:
+        return median_and_spread(volume)
+    inside = volume[~padded]
+    return median_and_spread(inside[None, None, :: len(inside) // SCALE_VOXELS + 1])
 
 
 def _from_the_faces(voxels: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ import torch
 
 from kaggle_cryoet import simulation
 from kaggle_cryoet.copick import write_copick
+from kaggle_cryoet.picking.drift import without_drift
 from kaggle_cryoet.processes import end_with_parent
 from kaggle_cryoet.simulation.network_denoising import draw_denoising
 from kaggle_cryoet.simulation.nuisance_ranges import NUISANCE_RANGES
@@ -62,7 +63,8 @@ def simulate_specimen(stream: "Stream", number: int) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for tomogram_type, tomogram in tomograms.items():
-        volume = normalised_volume(tomogram.data, spectrum=stream.spectrum, share=stream.share(number))
+        level = without_drift(tomogram.data, tomogram.voxel_angstrom, tomogram.name)  # as what is read
+        volume = normalised_volume(level, spectrum=stream.spectrum, share=stream.share(number))
         np.save(unfinished / f"{tomogram_type}.npy", volume)
     write_copick(unfinished / PICKS, picks, stream.name(number))
     unfinished.rename(path)
