@@ -78,7 +78,7 @@ def _block_means(
     bounds: tuple[float, float],
     padded: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means of blocks, of values that count no further than bounds, and how full each is of voxels that are no padding."""
+    """Means of blocks, of values that count no further than bounds, and the share of each that is no padding."""
     everywhere = np.ones(volume.shape[1:], np.float32)
     means, voxels = [], []
     for begin, end in itertools.pairwise([*starts[0], volume.shape[0]]):
