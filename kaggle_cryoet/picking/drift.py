@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 LEAST_DRIFT = 0.3
 """Spreads of grey values, root mean square, up to which a tomogram is left as it is."""
-LEAST_EDGE_ANGSTROM = 1000.0
-"""Volumes with a shorter edge along y or x are too small for particles to be told from a drift."""
+LEAST_EXTENT_ANGSTROM = (200.0, 1000.0, 1000.0)
+"""Along z, y and x; in smaller volumes, slices among them, particles and membranes are not told from a drift."""
 BLOCK_ANGSTROM = 80.0
 """Edge of the blocks whose means are looked at."""
 SMOOTHING_ANGSTROM = 400.0
@@ -34,7 +34,8 @@ def without_drift(
     The drift is the polynomial of second order that fits the means of blocks best, and what is left of them smoothed;
     its mean is 0. Values count no further than `normalise` lets them, and padded voxels neither count nor change.
     """
-    if min(volume.shape[1:]) * voxel_angstrom < LEAST_EDGE_ANGSTROM:
+    extents = (edge * voxel_angstrom for edge in volume.shape)
+    if any(extent < least for extent, least in zip(extents, LEAST_EXTENT_ANGSTROM, strict=True)):
         return volume
     median, spread = scale_outside(volume, padded)
     if spread == 0:
