@@ -13,7 +13,6 @@ from kaggle_cryoet.simulation.dataset import simulate_tomogram
 from kaggle_cryoet.tomogram import Tomogram
 
 SHAPE = (61, 130, 141)  # no multiples of a block
-RNG = np.random.default_rng(0)
 
 
 def ramp(shape: tuple[int, int, int], *ends: float) -> NDArray[np.float32]:
@@ -86,7 +85,7 @@ def test_what_does_not_drift_and_what_is_small_is_left_alone() -> None:
 
 def test_gold_and_hot_voxels_are_no_drift() -> None:
     volume = noise()
-    volume.reshape(-1)[RNG.integers(0, volume.size, 500)] = 1e6
+    volume.reshape(-1)[np.random.default_rng(0).integers(0, volume.size, 500)] = 1e6
     volume[20:30, 40:50, 40:50] = -400
     assert without_drift(volume, 10.0, "TS_1") is volume
 
