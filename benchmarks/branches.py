@@ -44,11 +44,12 @@ def pick_by_all(tomogram: Tomogram, pickers: Mapping[str, Picker], settings: Pic
     """Picks of one tomogram by each branch and by the notebook's merge; each network looks at it once."""
     import torch
 
-    from kaggle_cryoet.picking.adapt import adapt_facing_y
+    from kaggle_cryoet.picking.adapt import adapt
     from kaggle_cryoet.picking.equalise import show
     from kaggle_cryoet.picking.normalise import normalise
+    from kaggle_cryoet.picking.tilt_axis import facing_y
 
-    adapted, exchanged = adapt_facing_y(tomogram, settings.adapt)
+    adapted, exchanged = facing_y(adapt(tomogram, settings.adapt), settings.adapt.tilt_axis)
     volume, voxel = normalise(adapted.data), adapted.voxel_angstrom
     shown = show(volume, {spectrum for picker in pickers.values() for spectrum in picker.spectra})
     seen: dict[str, Any] = {

@@ -48,6 +48,7 @@ def open_mrc(path: Path) -> StoredVolume:
     try:
         with warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always")
+            warnings.simplefilter("ignore", DeprecationWarning)  # is of mrcfile, not of the file
             with mrcfile.open(path, header_only=True, permissive=True) as mrc:  # old stamps are no fault of the volume
                 header = mrc.header.copy()
         dtype = utils.data_dtype_from_header(header)

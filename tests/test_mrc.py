@@ -1,7 +1,9 @@
 """MRC files, sound and broken."""
 
 import gzip
+import warnings
 from pathlib import Path
+from typing import Any
 
 import mrcfile
 import numpy as np
@@ -195,3 +197,21 @@ def test_what_mrcfile_warns_of_is_logged(tmp_path: Path, volume: Volume, caplog:
         mrc.header.exttyp = b"FEI1"
     np.testing.assert_array_equal(read_tomogram(path).data, volume)
     assert f"{path}: " in caplog.text
+
+
+def test_nothing_is_said_of_a_file_that_is_as_it_should_be(
+    tmp_path: Path, volume: Volume, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mrc"
+    with mrcfile.new(path) as mrc:
+        mrc.set_data(volume)
+        mrc.voxel_size = 10.0
+    opened = mrcfile.open
+
+    def ageing(*arguments: Any, **options: Any) -> Any:
+        warnings.warn("what mrcfile does is deprecated", DeprecationWarning, stacklevel=1)  # as numpy 2.5 says
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(mrcfile, "open", ageing)
+    np.testing.assert_array_equal(read_tomogram(path).data, volume)
+    assert not caplog.text

@@ -127,16 +127,9 @@ def _with_its_voxel_size(tomogram: Tomogram, settings: AdaptSettings) -> Tomogra
 def read_adapted(
     run: RunLocation, settings: AdaptSettings | None = None, *, says_doubt: bool = True
 ) -> tuple[Tomogram, bool]:
-    """The tomogram of a run as `adapt_facing_y` makes it."""
-    return adapt_facing_y(read_tomogram(run), settings, says_doubt=says_doubt)
-
-
-def adapt_facing_y(
-    tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_doubt: bool = True
-) -> tuple[Tomogram, bool]:
-    """A tomogram, adapted, as if tilted about y, and whether y and x had to be exchanged for that."""
+    """The tomogram of a run, adapted, as if tilted about y, and whether y and x had to be exchanged for that."""
     settings = settings or AdaptSettings()
-    return facing_y(adapt(tomogram, settings, says_doubt=says_doubt), settings.tilt_axis)
+    return facing_y(adapt(read_tomogram(run), settings, says_doubt=says_doubt), settings.tilt_axis)
 
 
 def tone_of(volume: NDArray[np.floating]) -> str | None:
