@@ -104,8 +104,7 @@ def adapt(tomogram: Tomogram, settings: AdaptSettings | None = None, *, says_dou
     if abs(factor - 1) <= SAME_SCALE:
         return tomogram
     unresolved = ", which do not resolve small particles" if tomogram.voxel_angstrom > COARSE_ANGSTROM else ""
-    said = f"{tomogram.name}: has voxels of {tomogram.voxel_angstrom:.4g} Å"
-    logger.warning("%s%s; it is resampled to %s", said, unresolved, KNOWN_VOXELS)
+    logger.warning("%s%s; it is resampled to %s", _voxels_of(tomogram), unresolved, KNOWN_VOXELS)
     median, spread = median_and_spread(tomogram.data)
     bounds = median + LOWEST * spread, median + HIGHEST * spread  # what is beyond would ring
     resampled = resample(tomogram.data, factor, bounds)
@@ -118,10 +117,14 @@ def _with_its_voxel_size(tomogram: Tomogram, settings: AdaptSettings) -> Tomogra
         return replace(tomogram, voxel_angstrom=settings.voxel_angstrom, voxel_known=True)
     if FINEST_ANGSTROM <= tomogram.voxel_angstrom <= COARSEST_ANGSTROM:
         return tomogram
-    said = f"{tomogram.name}: has voxels of {tomogram.voxel_angstrom:.4g} Å"
     taken = f"they are taken for {KNOWN_VOXELS}, also in the positions of picks (--voxel says otherwise)"
-    logger.warning("%s, which cannot be right; %s", said, taken)
+    logger.warning("%s, which cannot be right; %s", _voxels_of(tomogram), taken)
     return replace(tomogram, voxel_angstrom=CZII_VOXEL_ANGSTROM, voxel_known=False)
+
+
+def _voxels_of(tomogram: Tomogram) -> str:
+    """Said of a tomogram whose voxels are not as networks know them."""
+    return f"{tomogram.name}: has voxels of {tomogram.voxel_angstrom:.4g} Å"
 
 
 def read_adapted(

@@ -48,7 +48,7 @@ def fill_padding(volume: NDArray[np.float32], padded: NDArray[np.bool_], name: s
     the same noise.
     """
     share = np.count_nonzero(padded) / padded.size
-    values = " and ".join(f"{value:.6g}" for value in np.unique(volume[padded]))
+    values = " and ".join(f"{value:.6g}" for value in padding_values(volume))
     logger.warning("%s: %.0f %% of its voxels, about its border, are %s; taken for padding", name, 100 * share, values)
     median, spread = scale_outside(volume, padded)
     filled = volume.copy()

@@ -59,7 +59,7 @@ class ReportWriter:
         slices
             Number of pictures for each of them.
         adapt_settings
-            With which tomograms were picked: pictures show particles dark, and voxels as large as networks know them.
+            With which tomograms were picked: pictures show them as networks know them, particles dark.
 
         Raises
         ------
